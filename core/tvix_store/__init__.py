@@ -1,0 +1,1 @@
+"""A content-addressed store for Nix, built out of plugins."""
