@@ -1,0 +1,1 @@
+"""Golden data; PROVENANCE.md says where each file comes from."""
