@@ -1,0 +1,20 @@
+"""Finds the real Nix that tests in this folder compare with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def nix_store() -> str:
+    """Path of ``nix-store``. Where CI installed it, its absence is a failure rather than a skip."""
+    path = shutil.which("nix-store")
+    if path is None:
+        message = "nix-store missing: apt-get install nix-bin"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
