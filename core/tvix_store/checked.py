@@ -1,0 +1,350 @@
+"""Digest and model checks around every service, so that no backend can forget them.
+
+A composition wraps each service it builds in one of these; the suites for backend authors do the same. What does
+not hash to its digest never reaches a caller as data: it is CorruptObject, and the service is told to forget
+the object so that the next put heals it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+from blake3 import blake3
+
+from tvix_store.blob import BlobReader, BlobService, BlobWriter, BytesReader, ChunkMeta
+from tvix_store.capabilities import Capabilities
+from tvix_store.closure import RootToLeaves
+from tvix_store.digest import EMPTY_DIGEST, B3Digest, HashedBlob
+from tvix_store.directory import DirectoryPutter, DirectoryService
+from tvix_store.errors import CorruptObject, DanglingReference, InvalidObject, LimitExceeded
+from tvix_store.limits import PIECE_BYTES, SMALL_BLOB_BYTES
+from tvix_store.nar_calculation import NarCalculationService
+from tvix_store.nodes import Directory
+from tvix_store.path_info import OUTPUT_HASH_BYTES, PathInfo, PathInfoService
+
+__all__ = ["CheckedBlobService", "CheckedDirectoryService", "CheckedPathInfoService"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_HASH_IN_THREAD_BYTES = 64 * 1024
+
+
+def _corrupt(name: str, what: str, expected: object, actual: object) -> CorruptObject:
+    message = f"{name}: {what} {expected} is corrupt: what is stored hashes to {actual}"
+    logger.error("%s", message)
+    return CorruptObject(message, expected=str(expected), actual=str(actual))
+
+
+def _same_length(name: str, asked: Sequence[object], answers: Sequence[T]) -> Sequence[T]:
+    if len(answers) != len(asked):
+        raise CorruptObject(f"{name}: {len(answers)} answers to {len(asked)} questions")
+    return answers
+
+
+class CheckedBlobService(BlobService):
+    """A blob service whose answers are checked, and for which the empty blob is always there.
+
+    Args:
+        name: Of the service, for messages: the entry's name in the configuration.
+        inner: The service; closed with this one.
+    """
+
+    def __init__(self, name: str, inner: BlobService) -> None:
+        self.name = name
+        self.inner = inner
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    async def has(self, digest: B3Digest) -> bool:
+        return digest == EMPTY_DIGEST or await self.inner.has(digest)
+
+    async def open_read(self, digest: B3Digest) -> BlobReader | None:
+        if digest == EMPTY_DIGEST:
+            return BytesReader(b"")
+        reader = await self.inner.open_read(digest)
+        return None if reader is None else _CheckedReader(self, digest, reader)
+
+    async def open_write(self) -> BlobWriter:
+        return _CheckedWriter(self.name, await self.inner.open_write())
+
+    async def chunks(self, digest: B3Digest) -> Sequence[ChunkMeta] | None:
+        return [] if digest == EMPTY_DIGEST else await self.inner.chunks(digest)
+
+    async def has_many(self, digests: Sequence[B3Digest]) -> Sequence[bool]:
+        if not digests:
+            return []
+        answers = _same_length(self.name, digests, await self.inner.has_many(digests))
+        return [answer or digest == EMPTY_DIGEST for digest, answer in zip(digests, answers, strict=True)]
+
+    async def get_many(
+        self, digests: Sequence[B3Digest], *, max_blob_bytes: int = SMALL_BLOB_BYTES
+    ) -> Sequence[bytes | None]:
+        if not digests:
+            return []
+        answers = await self.inner.get_many(digests, max_blob_bytes=max_blob_bytes)
+        blobs = _same_length(self.name, digests, answers)
+        n_bytes = sum(len(blob) for blob in blobs if blob is not None)
+        if n_bytes > _HASH_IN_THREAD_BYTES:
+            checked, wrong = await asyncio.to_thread(_check_blobs, digests, blobs, max_blob_bytes)
+        else:
+            checked, wrong = _check_blobs(digests, blobs, max_blob_bytes)
+        if wrong is not None:
+            digest, actual = wrong
+            if actual is None:
+                raise LimitExceeded(f"{self.name}: blob {digest} is longer than the {max_blob_bytes} bytes asked for")
+            await self.discard_corrupt(digest)
+            raise _corrupt(self.name, "blob", digest, actual)
+        return checked
+
+    async def put_many(self, blobs: Sequence[HashedBlob]) -> None:
+        blobs = [blob for blob in blobs if blob.data]
+        if blobs:
+            await self.inner.put_many(blobs)
+
+    def list(self) -> AsyncIterator[B3Digest]:
+        return self.inner.list()
+
+    async def delete(self, digests: Sequence[B3Digest]) -> None:
+        await self.inner.delete(digests)
+
+    async def discard_corrupt(self, digest: B3Digest) -> None:
+        await self.inner.discard_corrupt(digest)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+def _check_blobs(
+    digests: Sequence[B3Digest], blobs: Sequence[bytes | None], max_blob_bytes: int
+) -> tuple[list[bytes | None], tuple[B3Digest, B3Digest | None] | None]:
+    """The blobs as they are, and the first that is wrong with what it hashes to (``None``: it is too long)."""
+    checked: list[bytes | None] = []
+    for digest, blob in zip(digests, blobs, strict=True):
+        if blob is not None:
+            if len(blob) > max_blob_bytes:
+                return checked, (digest, None)
+            raw = blake3(blob).digest()
+            if raw != digest.raw:
+                return checked, (digest, B3Digest(raw))
+        elif digest == EMPTY_DIGEST:
+            blob = b""  # the empty blob is always there
+        checked.append(blob)
+    return checked, None
+
+
+class _CheckedReader(BlobReader):
+    """Hashes a blob as it is read from start to end, one piece behind, so that a wrong end is never delivered.
+
+    After a seek only the backend's own checks, of chunks, hold.
+    """
+
+    def __init__(self, service: CheckedBlobService, digest: B3Digest, inner: BlobReader) -> None:
+        self._service = service
+        self._digest = digest
+        self._inner = inner
+        self._hasher: blake3 | None = blake3()
+        self._ahead: bytes | None = None
+
+    async def read(self, max_bytes: int = PIECE_BYTES) -> bytes:
+        if self._hasher is None:
+            return await self._inner.read(max_bytes)
+        if self._ahead is None:
+            self._ahead = await self._next()
+        if len(self._ahead) > max_bytes:
+            piece, self._ahead = self._ahead[:max_bytes], self._ahead[max_bytes:]
+            return piece
+        piece = self._ahead
+        if piece:
+            self._ahead = await self._next()
+        return piece
+
+    async def _next(self) -> bytes:
+        assert self._hasher is not None
+        piece = await self._inner.read(PIECE_BYTES)
+        if piece:
+            if len(piece) > _HASH_IN_THREAD_BYTES:
+                await asyncio.to_thread(self._hasher.update, piece)
+            else:
+                self._hasher.update(piece)
+        elif (actual := self._hasher.digest()) != self._digest.raw:
+            await self._service.discard_corrupt(self._digest)
+            raise _corrupt(self._service.name, "blob", self._digest, B3Digest(actual))
+        return piece
+
+    async def seek(self, position: int) -> None:
+        self._hasher = None
+        self._ahead = None
+        await self._inner.seek(position)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _CheckedWriter(BlobWriter):
+    def __init__(self, name: str, inner: BlobWriter) -> None:
+        self._name = name
+        self._inner = inner
+        self._hasher = blake3()
+
+    async def write(self, data: bytes) -> None:
+        if len(data) > _HASH_IN_THREAD_BYTES:
+            await asyncio.to_thread(self._hasher.update, data)
+        else:
+            self._hasher.update(data)
+        await self._inner.write(data)
+
+    async def close(self) -> B3Digest:
+        expected = B3Digest(self._hasher.digest())
+        actual = await self._inner.close()
+        if actual != expected:
+            raise _corrupt(self._name, "uploaded blob", expected, actual)
+        return actual
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class CheckedDirectoryService(DirectoryService):
+    """A directory service whose answers are checked against the digests, and closures for order and sizes.
+
+    Args:
+        name: Of the service, for messages: the entry's name in the configuration.
+        inner: The service; closed with this one.
+    """
+
+    def __init__(self, name: str, inner: DirectoryService) -> None:
+        self.name = name
+        self.inner = inner
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    async def get(self, digest: B3Digest) -> Directory | None:
+        return await self._checked(digest, await self.inner.get(digest))
+
+    async def _checked(self, digest: B3Digest, directory: Directory | None) -> Directory | None:
+        if directory is not None and directory.digest != digest:
+            await self.inner.discard_corrupt(digest)
+            raise _corrupt(self.name, "directory", digest, directory.digest)
+        return directory
+
+    async def put(self, directory: Directory) -> None:
+        await self.inner.put(directory)
+
+    async def get_many(self, digests: Sequence[B3Digest]) -> Sequence[Directory | None]:
+        if not digests:
+            return []
+        answers = _same_length(self.name, digests, await self.inner.get_many(digests))
+        return [await self._checked(digest, answer) for digest, answer in zip(digests, answers, strict=True)]
+
+    async def put_many(self, directories: Sequence[Directory]) -> None:
+        if directories:
+            await self.inner.put_many(directories)
+
+    async def get_recursive(self, root: B3Digest) -> AsyncIterator[Directory]:
+        validator = RootToLeaves(root)
+        empty = True
+        async for directory in self.inner.get_recursive(root):
+            empty = False
+            try:
+                if not validator.add(directory):
+                    continue
+            except InvalidObject as exc:
+                raise CorruptObject(f"{self.name}: {exc}") from exc
+            yield directory
+        if not empty and (missing := validator.missing):
+            raise DanglingReference(f"{self.name}: directory {missing[0]} does not exist, below {root}")
+
+    async def put_multiple_start(self) -> DirectoryPutter:
+        return await self.inner.put_multiple_start()
+
+    def list(self) -> AsyncIterator[B3Digest]:
+        return self.inner.list()
+
+    async def delete(self, digests: Sequence[B3Digest]) -> None:
+        await self.inner.delete(digests)
+
+    async def discard_corrupt(self, digest: B3Digest) -> None:
+        await self.inner.discard_corrupt(digest)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+class CheckedPathInfoService(PathInfoService):
+    """A path info service whose answers are about the path that was asked for.
+
+    Args:
+        name: Of the service, for messages: the entry's name in the configuration.
+        inner: The service; closed with this one.
+    """
+
+    def __init__(self, name: str, inner: PathInfoService) -> None:
+        self.name = name
+        self.inner = inner
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    async def get(self, digest: bytes) -> PathInfo | None:
+        _check_output_hash(digest)
+        return await self._checked(digest, await self.inner.get(digest))
+
+    async def _checked(self, digest: bytes, path_info: PathInfo | None) -> PathInfo | None:
+        if path_info is not None and path_info.store_path.digest != digest:
+            await self.inner.discard_corrupt(digest)
+            raise CorruptObject(f"{self.name}: path info {digest.hex()} is about another path, {path_info.store_path}")
+        return path_info
+
+    async def put(self, path_info: PathInfo) -> PathInfo:
+        return self._checked_put(path_info, await self.inner.put(path_info))
+
+    def _checked_put(self, given: PathInfo, stored: PathInfo) -> PathInfo:
+        if stored.store_path != given.store_path:
+            raise CorruptObject(f"{self.name}: stored path info {stored.store_path} instead of {given.store_path}")
+        return stored
+
+    async def get_many(self, digests: Sequence[bytes]) -> Sequence[PathInfo | None]:
+        if not digests:
+            return []
+        for digest in digests:
+            _check_output_hash(digest)
+        answers = _same_length(self.name, digests, await self.inner.get_many(digests))
+        return [await self._checked(digest, answer) for digest, answer in zip(digests, answers, strict=True)]
+
+    async def put_many(self, path_infos: Sequence[PathInfo]) -> Sequence[PathInfo]:
+        if not path_infos:
+            return []
+        answers = _same_length(self.name, path_infos, await self.inner.put_many(path_infos))
+        return [self._checked_put(given, stored) for given, stored in zip(path_infos, answers, strict=True)]
+
+    def list(self) -> AsyncIterator[PathInfo]:
+        return self.inner.list()
+
+    async def delete(self, digests: Sequence[bytes]) -> None:
+        for digest in digests:
+            _check_output_hash(digest)
+        await self.inner.delete(digests)
+
+    async def discard_corrupt(self, digest: bytes) -> None:
+        await self.inner.discard_corrupt(digest)
+
+    def nar_calculation(self) -> NarCalculationService | None:
+        return self.inner.nar_calculation()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+def _check_output_hash(digest: bytes) -> None:
+    if len(digest) != OUTPUT_HASH_BYTES:
+        raise InvalidObject(f"invalid output digest length: {len(digest)} bytes instead of {OUTPUT_HASH_BYTES}")

@@ -1,0 +1,175 @@
+"""What is known of a store path, and the path info service interface, which finds it by the path's digest."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from tvix_store.capabilities import Capabilities
+from tvix_store.content_address import ContentAddress
+from tvix_store.errors import InvalidObject, Unsupported
+from tvix_store.limits import U64_MAX
+from tvix_store.nar_calculation import NarCalculationService
+from tvix_store.nixbase32 import encode as nixbase32
+from tvix_store.nodes import Node
+from tvix_store.resource import AsyncResource, map_bounded
+from tvix_store.store_path import STORE_DIR, StorePath
+
+__all__ = ["NAR_SHA256_BYTES", "OUTPUT_HASH_BYTES", "PathInfo", "PathInfoService", "Signature"]
+
+NAR_SHA256_BYTES = 32
+OUTPUT_HASH_BYTES = 20
+SIGNATURE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """An ed25519 signature of a path info's fingerprint.
+
+    Args:
+        name: Of the key; any text.
+        data: 64 bytes.
+    """
+
+    name: str
+    data: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.data) != SIGNATURE_BYTES:
+            raise InvalidObject(
+                f"signature {self.name[:80]!r}: {len(self.data)} bytes of data instead of {SIGNATURE_BYTES}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``NAME:BASE64``, as a narinfo has it.
+
+        Raises:
+            InvalidObject: No colon, an empty name, or data that is not the padded base64 of 64 bytes.
+        """
+        name, colon, data = text.partition(":")
+        if not colon or not name:
+            raise InvalidObject(f"signature {text[:80]!r}: expected NAME:BASE64")
+        try:
+            return cls(name, base64.b64decode(data, validate=True))
+        except binascii.Error as exc:
+            raise InvalidObject(f"signature {text[:80]!r}: {exc}") from exc
+
+    def __str__(self) -> str:
+        return f"{self.name}:{base64.b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class PathInfo:
+    """What is known of a store path.
+
+    Args:
+        store_path: The path.
+        node: The root of its contents.
+        references: Paths that the contents mention, in the order they were given.
+        nar_size: Length of the contents as a NAR, in bytes.
+        nar_sha256: SHA-256 of that NAR, 32 bytes.
+        signatures: In the order they were given.
+        deriver: The derivation it was built from, without the ``.drv`` of its name.
+        ca: How the path follows from its contents, if it does.
+
+    Raises:
+        InvalidObject: ``nar_sha256`` has another length, or ``nar_size`` does not fit 64 bits.
+    """
+
+    store_path: StorePath
+    node: Node
+    nar_size: int
+    nar_sha256: bytes
+    references: tuple[StorePath, ...] = ()
+    signatures: tuple[Signature, ...] = ()
+    deriver: StorePath | None = None
+    ca: ContentAddress | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.nar_sha256) != NAR_SHA256_BYTES:
+            raise InvalidObject(
+                f"path info {self.store_path}: invalid NAR SHA-256 length, {len(self.nar_sha256)} bytes "
+                f"instead of {NAR_SHA256_BYTES}"
+            )
+        if not 0 <= self.nar_size <= U64_MAX:
+            raise InvalidObject(f"path info {self.store_path}: NAR size {self.nar_size} does not fit 64 bits")
+
+    def fingerprint(self, store_dir: str = STORE_DIR) -> str:
+        """What signatures cover, with the references in the order they were given.
+
+        Source: Nix manual, "Signature"; the Nix source's ``ValidPathInfo::fingerprint``.
+        """
+        references = ",".join(reference.absolute(store_dir) for reference in self.references)
+        return (
+            f"1;{self.store_path.absolute(store_dir)};sha256:{nixbase32(self.nar_sha256)};{self.nar_size};{references}"
+        )
+
+    def with_signatures(self, *signatures: Signature) -> PathInfo:
+        """A copy with ``signatures`` appended, but for those it has."""
+        return replace(self, signatures=tuple(dict.fromkeys((*self.signatures, *signatures))))
+
+
+class PathInfoService(AsyncResource):
+    """Path infos keyed by the 20-byte digest of their store path. Backends write two methods.
+
+    A path info is the commit point: whoever puts it has stored everything it refers to.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this service can do beside the abstract methods; nothing, unless overridden."""
+        return Capabilities()
+
+    @abstractmethod
+    async def get(self, digest: bytes) -> PathInfo | None:
+        """The path info whose store path has this digest (20 bytes); ``None`` if absent."""
+
+    @abstractmethod
+    async def put(self, path_info: PathInfo) -> PathInfo:
+        """Store a path info, in place of one with the same digest; visible and durable once this returns.
+
+        Returns:
+            What was stored, which may have more signatures than what was given.
+        """
+
+    async def get_many(self, digests: Sequence[bytes]) -> Sequence[PathInfo | None]:
+        """``get`` for each of ``digests``, in their order."""
+        return await map_bounded(self.get, digests)
+
+    async def put_many(self, path_infos: Sequence[PathInfo]) -> Sequence[PathInfo]:
+        """``put`` for each of ``path_infos``, one after the other in their order (this default) or in one commit.
+
+        After a failure or a cancelled call, those up to some point may be there.
+        """
+        return [await self.put(path_info) for path_info in path_infos]
+
+    def list(self) -> AsyncIterator[PathInfo]:
+        """All path infos, in no particular order.
+
+        Raises:
+            Unsupported: The service does not state the capability.
+        """
+        raise Unsupported(f"{type(self).__name__} cannot list path infos")
+
+    async def delete(self, digests: Sequence[bytes]) -> None:
+        """Remove path infos; those that are absent are passed over.
+
+        Raises:
+            Unsupported: The service does not state the capability.
+        """
+        raise Unsupported(f"{type(self).__name__} cannot delete path infos")
+
+    async def discard_corrupt(self, digest: bytes) -> None:
+        """Forget the path info if what is stored under ``digest`` is not one, so that the next put heals it.
+
+        Core calls this after it found that out. A service that stores nothing itself does nothing (this default).
+        """
+
+    def nar_calculation(self) -> NarCalculationService | None:
+        """The NAR calculation that comes with this service, as a remote store's does; ``None`` otherwise."""
+        return None
