@@ -1,0 +1,263 @@
+"""Configuration as models: what a plugin subclasses, and what a file, a URL or a preset becomes.
+
+A model that parses an entry also builds what the entry describes. Models come from plugins, are told apart by
+their ``type``, are immutable and refuse unknown keys. Nothing is read from the environment.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, Protocol, Self, TypeVar
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from tvix_store.blob import BlobService
+from tvix_store.directory import DirectoryService
+from tvix_store.errors import ConfigError
+from tvix_store.frontend import Frontend, Services
+from tvix_store.path_info import PathInfoService
+
+__all__ = [
+    "BlobServiceConfig",
+    "BlobServiceRef",
+    "Context",
+    "DirectoryServiceConfig",
+    "DirectoryServiceRef",
+    "EntryConfig",
+    "FrontendConfig",
+    "Kind",
+    "PathInfoServiceConfig",
+    "PathInfoServiceRef",
+    "Reference",
+    "ServiceUrl",
+]
+
+T = TypeVar("T")
+
+
+class Kind(Enum):
+    """The kinds of entry; the value is the name of their table in the file."""
+
+    BLOB = "blobservices"
+    DIRECTORY = "directoryservices"
+    PATH_INFO = "pathinfoservices"
+    FRONTEND = "frontends"
+
+    @property
+    def label(self) -> str:
+        """For messages: ``blob service`` and the like."""
+        return _LABELS[self]
+
+
+_LABELS = {
+    Kind.BLOB: "blob service",
+    Kind.DIRECTORY: "directory service",
+    Kind.PATH_INFO: "path info service",
+    Kind.FRONTEND: "frontend",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _RefersTo:
+    kind: Kind
+
+
+BlobServiceRef = Annotated[str, _RefersTo(Kind.BLOB)]
+"""A field that names an entry of ``[blobservices]``, or is the URL of an anonymous one."""
+
+DirectoryServiceRef = Annotated[str, _RefersTo(Kind.DIRECTORY)]
+"""A field that names an entry of ``[directoryservices]``, or is the URL of an anonymous one."""
+
+PathInfoServiceRef = Annotated[str, _RefersTo(Kind.PATH_INFO)]
+"""A field that names an entry of ``[pathinfoservices]``, or is the URL of an anonymous one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One entry's mention of another.
+
+    Args:
+        key: The field, with an index if it is a list: ``near``, ``members[2]``.
+        kind: Of the entry that is meant.
+        target: Its name, or a URL.
+    """
+
+    key: str
+    kind: Kind
+    target: str
+
+    @property
+    def is_url(self) -> bool:
+        """Whether ``target`` describes an anonymous entry of its own."""
+        return "://" in self.target
+
+
+class ServiceUrl:
+    """A URL that describes a service, such as ``grpc+http://[::1]:8000?wait-connect=1``.
+
+    Args:
+        text: The URL. The part of its scheme before the first ``+`` is the type tag.
+
+    Raises:
+        ConfigError: It is not a URL.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        try:
+            self.parts: SplitResult = urlsplit(text)
+            self.port: int | None = self.parts.port
+        except ValueError as exc:
+            raise ConfigError(f"{text!r} is not a URL: {exc}") from exc
+        if not self.parts.scheme:
+            raise ConfigError(f"{text!r} is not a URL: it has no scheme, as in memory://")
+
+    @property
+    def tag(self) -> str:
+        """The type tag."""
+        return self.parts.scheme.partition("+")[0]
+
+    @property
+    def transport(self) -> str:
+        """What follows the ``+`` in the scheme; empty if nothing does."""
+        return self.parts.scheme.partition("+")[2]
+
+    @property
+    def host(self) -> str:
+        """Host and port as written; empty if there is none."""
+        return self.parts.netloc
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded; empty if there is none."""
+        return unquote(self.parts.path)
+
+    def query(self) -> dict[str, str]:
+        """The query's parameters, decoded.
+
+        Raises:
+            ConfigError: One is given twice.
+        """
+        pairs = parse_qsl(self.parts.query, keep_blank_values=True)
+        if len(dict(pairs)) != len(pairs):
+            raise ConfigError(f"{self.text!r}: a parameter is given twice")
+        return dict(pairs)
+
+    def refuse(self, reason: str) -> ConfigError:
+        """The error to raise for a URL that this type does not accept."""
+        return ConfigError(f"{self.text!r}: {reason}")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class EntryConfig(BaseModel):
+    """One entry of a configuration. Subclasses narrow ``type`` to the literal that is their tag."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: str
+
+    @classmethod
+    def tag(cls) -> str:
+        """The literal that ``type`` is narrowed to.
+
+        Raises:
+            ConfigError: It is not a single string literal.
+        """
+        values: Any = getattr(cls.model_fields["type"].annotation, "__args__", ())
+        if len(values) == 1 and isinstance(values[0], str):
+            return values[0]
+        raise ConfigError(f"{cls.__module__}.{cls.__qualname__}: type must be a Literal with one string")
+
+    @classmethod
+    def from_url(cls, url: ServiceUrl) -> Self:
+        """The entry that a URL stands for.
+
+        Raises:
+            ConfigError: This type has no URL form (this default), or the URL is not of that form.
+        """
+        raise url.refuse(f"type {cls.tag()!r} has no URL form")
+
+    def references(self) -> Iterator[Reference]:
+        """The entries that this one mentions, found through the annotations of its fields."""
+        for name, field in type(self).model_fields.items():
+            for kind in _referred_kinds(field.metadata, field.annotation):
+                value = getattr(self, name)
+                if isinstance(value, str):
+                    yield Reference(name, kind, value)
+                elif isinstance(value, list | tuple):
+                    for index, target in enumerate(value):
+                        yield Reference(f"{name}[{index}]", kind, target)
+
+
+def _referred_kinds(metadata: list[Any], annotation: Any) -> Iterator[Kind]:
+    """Kinds that a field refers to: its own mark, or that of its items or alternatives."""
+    marks = [*metadata, *getattr(annotation, "__metadata__", ())]
+    found = [mark.kind for mark in marks if isinstance(mark, _RefersTo)]
+    if found:
+        yield from found
+    else:
+        for argument in getattr(annotation, "__args__", ()):
+            yield from _referred_kinds([], argument)
+
+
+class Context(Protocol):
+    """What ``build`` is given: the way to the other entries of the composition."""
+
+    async def blob_service(self, target: str) -> BlobService:
+        """The blob service with this name or URL, built if it is not yet."""
+
+    async def directory_service(self, target: str) -> DirectoryService:
+        """The directory service with this name or URL, built if it is not yet."""
+
+    async def path_info_service(self, target: str) -> PathInfoService:
+        """The path info service with this name or URL, built if it is not yet."""
+
+    async def services(self) -> Services:
+        """The roots of the composition; for frontends."""
+
+    async def shared(self, key: Hashable, open_: Callable[[], Awaitable[AbstractAsyncContextManager[T]]]) -> T:
+        """Something that several entries have in common, such as a connection to one address.
+
+        Args:
+            key: What makes it the same; begins with the plugin's name.
+            open_: Makes it, the first time; it is closed after all entries that were built after it.
+        """
+
+
+class BlobServiceConfig(EntryConfig, ABC):
+    """An entry of ``[blobservices]``."""
+
+    @abstractmethod
+    async def build(self, name: str, context: Context) -> BlobService:
+        """Make the service. The composition checks what it returns, and closes it."""
+
+
+class DirectoryServiceConfig(EntryConfig, ABC):
+    """An entry of ``[directoryservices]``."""
+
+    @abstractmethod
+    async def build(self, name: str, context: Context) -> DirectoryService:
+        """Make the service. The composition checks what it returns, and closes it."""
+
+
+class PathInfoServiceConfig(EntryConfig, ABC):
+    """An entry of ``[pathinfoservices]``."""
+
+    @abstractmethod
+    async def build(self, name: str, context: Context) -> PathInfoService:
+        """Make the service. The composition checks what it returns, and closes it."""
+
+
+class FrontendConfig(EntryConfig, ABC):
+    """An entry of ``[frontends]``."""
+
+    @abstractmethod
+    async def build(self, name: str, context: Context) -> Frontend:
+        """Make the frontend; it takes its address when it is served."""

@@ -1,0 +1,39 @@
+"""What a frontend is: one coroutine that serves the stores until it is cancelled."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvix_store.blob import BlobService
+from tvix_store.directory import DirectoryService
+from tvix_store.nar_calculation import NarCalculationService
+from tvix_store.path_info import PathInfoService
+
+__all__ = ["Frontend", "Services"]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services that a program works with: the roots of a composition."""
+
+    blobs: BlobService
+    directories: DirectoryService
+    path_infos: PathInfoService
+    nar_calculation: NarCalculationService
+
+
+class Frontend(ABC):
+    """Serves the stores to somebody outside of this process."""
+
+    @abstractmethod
+    async def serve(self, ready: Callable[[str], None]) -> None:
+        """Serve until cancelled, then finish what is under way, within a deadline of the frontend's own.
+
+        Args:
+            ready: Called once, with the address, as soon as clients can connect.
+
+        Raises:
+            Unavailable: The address cannot be had, or serving failed.
+        """
