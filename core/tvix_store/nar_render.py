@@ -1,0 +1,238 @@
+"""From a node in the store to its NAR: a stream of pieces, with the next files on their way meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tvix_store import nar
+from tvix_store.blob import BlobService
+from tvix_store.digest import B3Digest
+from tvix_store.directory import DirectoryService
+from tvix_store.errors import DanglingReference, InvalidObject
+from tvix_store.limits import BATCH_BYTES, BATCH_COUNT, PIECE_BYTES, SMALL_BLOB_BYTES
+from tvix_store.nar_calculation import NarCalculationService, NarDigest
+from tvix_store.nodes import Directory, DirectoryNode, FileNode, Node, SymlinkNode
+
+__all__ = ["RenderingNarCalculation", "Tree", "load_tree", "render_nar"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A node and all directories below it, which is all that is needed to know its NAR but for the contents."""
+
+    root: Node
+    directories: Mapping[B3Digest, Directory]
+
+    def nar_size(self) -> int:
+        """Length of the NAR in bytes, known before any blob is read."""
+        sizes: dict[B3Digest, int] = {}
+        pending = [self.root.digest] if isinstance(self.root, DirectoryNode) else []
+        while pending:
+            directory = self.directories[pending[-1]]
+            missing = [child.digest for _, child in directory.directories() if child.digest not in sizes]
+            if missing:
+                pending.extend(missing)
+                continue
+            entries = ((name, _nar_size(child, sizes)) for name, child in directory.items())
+            sizes[pending.pop()] = nar.directory_size(entries)
+        return nar.ROOT_OVERHEAD + _nar_size(self.root, sizes)
+
+
+def _nar_size(node: Node, directory_sizes: Mapping[B3Digest, int]) -> int:
+    match node:
+        case FileNode():
+            return nar.file_size(node.size, executable=node.executable)
+        case SymlinkNode():
+            return nar.symlink_size(node.target)
+        case DirectoryNode():
+            return directory_sizes[node.digest]
+
+
+async def load_tree(node: Node, directories: DirectoryService) -> Tree:
+    """Fetch all directories below ``node``.
+
+    Raises:
+        DanglingReference: One of them is absent.
+    """
+    loaded: dict[B3Digest, Directory] = {}
+    if isinstance(node, DirectoryNode):
+        async for directory in directories.get_recursive(node.digest):
+            loaded[directory.digest] = directory
+        if node.digest not in loaded:
+            raise DanglingReference(f"directory {node.digest} does not exist")
+    return Tree(node, loaded)
+
+
+# --- what a NAR consists of, in its order ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The end of a directory."""
+
+
+_Step = _Entry | _End | Node
+
+
+def _steps(tree: Tree) -> Iterator[_Step]:
+    yield tree.root
+    if not isinstance(tree.root, DirectoryNode):
+        return
+    stack = [iter(tree.directories[tree.root.digest].items())]
+    while stack:
+        for name, node in stack[-1]:
+            yield _Entry(name)
+            yield node
+            if isinstance(node, DirectoryNode):
+                stack.append(iter(tree.directories[node.digest].items()))
+                break
+        else:
+            stack.pop()
+            yield _End()
+
+
+@dataclass(slots=True)
+class _Window:
+    """Steps that are rendered at once, with the small files among them; ``large`` is a file to stream after them."""
+
+    steps: list[_Step] = field(default_factory=list)
+    small: list[B3Digest] = field(default_factory=list)
+    large: FileNode | None = None
+
+
+def _windows(tree: Tree) -> Iterator[_Window]:
+    window = _Window()
+    n_bytes = 0
+    for step in _steps(tree):
+        if isinstance(step, FileNode):
+            if step.size > SMALL_BLOB_BYTES:
+                window.large = step
+                yield window
+                window, n_bytes = _Window(), 0
+                continue
+            if n_bytes + step.size > BATCH_BYTES or len(window.small) == BATCH_COUNT:
+                yield window
+                window, n_bytes = _Window(), 0
+            window.small.append(step.digest)
+            n_bytes += step.size
+        window.steps.append(step)
+        if len(window.steps) >= 8 * BATCH_COUNT:  # a tree of directories and symlinks alone is cut as well
+            yield window
+            window, n_bytes = _Window(), 0
+    yield window
+
+
+def _render(writer: nar.NarWriter, window: _Window, contents: Sequence[bytes | None]) -> list[bytes]:
+    """The bytes of a window, but for the large file, in pieces of about ``PIECE_BYTES``."""
+    pieces: list[bytes] = []
+    parts: list[bytes] = []
+    n_bytes = 0
+    files = iter(zip(window.small, contents, strict=True))
+    for step in window.steps:
+        match step:
+            case _Entry():
+                part = writer.entry(step.name)
+            case FileNode():
+                digest, data = next(files)
+                if data is None:
+                    raise DanglingReference(f"blob {digest} does not exist")
+                if len(data) != step.size:
+                    raise _wrong_size(step, len(data))
+                part = writer.file(data, executable=step.executable)
+            case SymlinkNode():
+                part = writer.symlink(step.target)
+            case DirectoryNode():
+                part = writer.begin_directory()
+            case _End():
+                part = writer.end_directory()
+        parts.append(part)
+        n_bytes += len(part)
+        if n_bytes >= PIECE_BYTES:
+            pieces.append(b"".join(parts))
+            parts, n_bytes = [], 0
+    if parts:
+        pieces.append(b"".join(parts))
+    return pieces
+
+
+def _wrong_size(node: FileNode, size: int) -> InvalidObject:
+    return InvalidObject(f"blob {node.digest} has {size} bytes, its node says {node.size}")
+
+
+async def render_nar(tree: Tree, blobs: BlobService) -> AsyncIterator[bytes]:
+    """The NAR of a tree, in pieces of about ``limits.PIECE_BYTES``.
+
+    Small files are fetched in batches, one batch ahead of what is being sent; large ones are streamed.
+
+    Raises:
+        DanglingReference: A blob is absent.
+        InvalidObject: A blob is longer or shorter than its node says.
+    """
+    writer = nar.NarWriter()
+    windows = _windows(tree)
+
+    async def fetch() -> tuple[_Window, list[bytes]] | None:
+        window = next(windows, None)
+        if window is None:
+            return None
+        contents = await blobs.get_many(window.small) if window.small else ()
+        return window, await asyncio.to_thread(_render, writer, window, contents)
+
+    ahead = asyncio.ensure_future(fetch())
+    try:
+        while (fetched := await ahead) is not None:
+            window, pieces = fetched
+            if window.large is None:
+                ahead = asyncio.ensure_future(fetch())
+            for piece in pieces:
+                yield piece
+            if window.large is not None:  # it comes first, since the writer takes one step after the other
+                async for piece in _stream(writer, window.large, blobs):
+                    yield piece
+                ahead = asyncio.ensure_future(fetch())
+        writer.finish()
+    finally:
+        ahead.cancel()
+        await asyncio.gather(ahead, return_exceptions=True)
+
+
+async def _stream(writer: nar.NarWriter, node: FileNode, blobs: BlobService) -> AsyncIterator[bytes]:
+    reader = await blobs.open_read(node.digest)
+    if reader is None:
+        raise DanglingReference(f"blob {node.digest} does not exist")
+    async with reader:
+        yield writer.begin_file(node.size, executable=node.executable)
+        n_bytes = 0
+        while piece := await reader.read():
+            n_bytes += len(piece)
+            if n_bytes > node.size:
+                raise _wrong_size(node, n_bytes)
+            yield writer.content(piece)
+        if n_bytes < node.size:
+            raise _wrong_size(node, n_bytes)
+        yield writer.end_file()
+
+
+class RenderingNarCalculation(NarCalculationService):
+    """Calculates by rendering from a blob and a directory service."""
+
+    def __init__(self, blobs: BlobService, directories: DirectoryService) -> None:
+        self._blobs = blobs
+        self._directories = directories
+
+    async def calculate_nar(self, node: Node) -> NarDigest:
+        hasher = hashlib.sha256()
+        size = 0
+        tree = await load_tree(node, self._directories)
+        async for piece in render_nar(tree, self._blobs):
+            size += len(piece)
+            await asyncio.to_thread(hasher.update, piece)
+        return NarDigest(size, hasher.digest())
