@@ -1,0 +1,76 @@
+"""The program: global options, the commands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib.metadata import version
+
+import click
+
+from tvix_store.cli import cat, config, copy, daemon, import_, ls, nar, plugins, run
+from tvix_store.cli.logs import LEVELS, set_up_logging
+from tvix_store.errors import ConfigError, StoreError
+
+__all__ = ["cli", "main"]
+
+_DEBUG_KEY = "tvix_store.debug"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("tvix-store"), "-V", "--version", prog_name="tvix-store")
+@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--debug", is_flag=True, help="Log everything and show tracebacks.")
+@click.option("--otlp", is_flag=False, flag_value="true", type=bool, default=False, hidden=True)
+@click.pass_context
+def cli(context: click.Context, log_level: str, log_format: str, debug: bool, otlp: bool) -> None:
+    """A content-addressed store for Nix that speaks the tvix and snix protocols.
+
+    Commands that work with a store talk to a running one (tvix-store run) unless told otherwise.
+    """
+    context.meta[_DEBUG_KEY] = debug
+    set_up_logging("debug" if debug else log_level, log_format)
+
+
+for _command in (
+    run.run,
+    daemon.daemon,
+    import_.import_,
+    copy.copy,
+    ls.ls,
+    cat.cat,
+    nar.nar,
+    config.config,
+    plugins.plugins,
+):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the program and exit: 0, 1 for an error, 2 for wrong usage or configuration, 130 when interrupted."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as exc:
+        exc.show()
+        code = exc.exit_code
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    except StoreError as exc:
+        if debug:
+            logging.getLogger(__name__).exception("failed")
+        print(f"error: {exc}", file=sys.stderr)
+        code = 2 if isinstance(exc, ConfigError) else 1
+    except Exception as exc:
+        if debug:
+            raise
+        print(f"error: {type(exc).__name__}: {exc} (a bug; --debug shows more)", file=sys.stderr)
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,97 @@
+"""Progress on a terminal, nothing in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+
+__all__ = ["FilesProgress", "ItemsProgress"]
+
+
+class _OnTerminal:
+    """A rich display on stderr, if that is a terminal."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def print(self, line: str) -> None:
+        """A result on stdout, without damage to the display."""
+        if self._progress is not None and sys.stdout.isatty():
+            self._progress.console.file.flush()
+            self._progress.stop()
+            print(line, flush=True)
+            self._progress.start()
+        else:
+            print(line, flush=True)
+
+
+class FilesProgress(_OnTerminal):
+    """How many files and bytes have been stored, for a tree whose size is not known before."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("{task.fields[files]} files"),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeElapsedColumn(),
+        )
+        super().__init__(Progress(*columns, console=console, transient=True) if console.is_terminal else None)
+        self._task: TaskID | None = None
+        self._files = 0
+
+    def start(self, description: str) -> None:
+        """Begin with another tree."""
+        self._files = 0
+        if self._progress is not None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(description, total=None, files=0)
+
+    def advance(self, *, files: int, n_bytes: int) -> None:
+        """See ``ingest.Advance``."""
+        self._files += files
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, advance=n_bytes, files=self._files)
+
+
+class ItemsProgress(_OnTerminal):
+    """How many of a known number of items are done."""
+
+    def __init__(self, description: str, total: int) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        super().__init__(Progress(*columns, console=console, transient=True) if console.is_terminal else None)
+        self._task = self._progress.add_task(description, total=total) if self._progress is not None else None
+
+    def advance(self) -> None:
+        """One more is done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task)

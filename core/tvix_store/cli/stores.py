@@ -1,0 +1,128 @@
+"""Which stores a command works with: the options that say so, and what they open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tvix_store.composition import Composition
+from tvix_store.config import Kind
+from tvix_store.frontend import Services
+from tvix_store.registry import Registry
+from tvix_store.store_config import ROOT_NAMES, SERVICE_KINDS, StoreConfig
+
+__all__ = ["DEFAULT_ADDRESS", "StoreOptions", "default_state_dir", "embedded_default", "store_options"]
+
+DEFAULT_ADDRESS = "localhost:8000"
+"""Where ``run`` listens when nothing else is said, and where clients look for it."""
+
+_DEFAULT_URL = f"grpc+http://{DEFAULT_ADDRESS}"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """The stores as chosen on the command line.
+
+    Args:
+        config: A composition file, which wins over the URLs.
+        blob: URL of the blob service; ``None`` for the embedded default.
+        directory: URL of the directory service.
+        path_info: URL of the path info service.
+    """
+
+    config: Path | None
+    blob: str | None
+    directory: str | None
+    path_info: str | None
+
+    def store_config(self, registry: Registry, fallback: StoreConfig | None = None) -> StoreConfig:
+        """The configuration that the options describe; of URLs that are not given, ``fallback`` has the entries."""
+        if self.config is not None:
+            return StoreConfig.load(self.config, registry)
+        if fallback is None:
+            blob, directory, path_info = (url or _DEFAULT_URL for url in (self.blob, self.directory, self.path_info))
+            return StoreConfig.from_urls(blob, directory, path_info, registry, "command line")
+        entries = {kind: dict(by_name) for kind, by_name in fallback.entries.items()}
+        for kind, url in zip(SERVICE_KINDS, (self.blob, self.directory, self.path_info), strict=True):
+            if url is not None:
+                entries[kind] = {ROOT_NAMES[0]: registry.from_url(kind, url)}
+        return StoreConfig("command line", entries)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Services]:
+        """The services; a running daemon's unless the options say otherwise."""
+        registry = Registry.load()
+        async with Composition(self.store_config(registry), registry) as composition:
+            yield await composition.services()
+
+
+def store_options(default: str) -> Callable[[F], F]:
+    """Options that choose the stores, handed to the command as ``stores``.
+
+    Args:
+        default: For the help: what is used if none is given.
+    """
+
+    def decorate(command: F) -> F:
+        @click.option(
+            "--config",
+            "--experimental-store-composition",
+            "config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            envvar="EXPERIMENTAL_STORE_COMPOSITION",
+            show_envvar=True,
+            help="Use the stores of this composition file; the other options are ignored then.",
+        )
+        @click.option("--store", metavar="URL", help="Use this URL for all three services.")
+        @_url_option("--blob-service-addr", "BLOB_SERVICE_ADDR", default)
+        @_url_option("--directory-service-addr", "DIRECTORY_SERVICE_ADDR", default)
+        @_url_option("--path-info-service-addr", "PATH_INFO_SERVICE_ADDR", default)
+        def wrapped(
+            config: Path | None,
+            store: str | None,
+            blob_service_addr: str | None,
+            directory_service_addr: str | None,
+            path_info_service_addr: str | None,
+            **arguments: Any,
+        ) -> Any:
+            stores = StoreOptions(
+                config,
+                store or blob_service_addr,
+                store or directory_service_addr,
+                store or path_info_service_addr,
+            )
+            return command(stores=stores, **arguments)
+
+        wrapped.__name__ = command.__name__
+        wrapped.__doc__ = command.__doc__
+        return wrapped  # type: ignore[return-value]  # takes the options in place of ``stores``
+
+    return decorate
+
+
+def _url_option(flag: str, envvar: str, default: str) -> Callable[[F], F]:
+    kind = flag.removeprefix("--").removesuffix("-service-addr").replace("-", " ")
+    help_ = f"URL of the {kind} service.  [default: {default}]"
+    return click.option(flag, metavar="URL", envvar=envvar, show_envvar=True, help=help_)
+
+
+def default_state_dir() -> Path:
+    """Where the embedded default keeps its store: a folder of the user's, as the XDG specification has it."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "tvix-store"
+
+
+def embedded_default(registry: Registry, state_dir: Path) -> StoreConfig:
+    """Everything in one directory, served on the default address."""
+    database = {"type": "sqlite", "path": str(state_dir / "store.sqlite")}
+    document: dict[str, dict[str, dict[str, str]]] = {kind.value: {"root": database} for kind in SERVICE_KINDS}
+    document[Kind.FRONTEND.value] = {"grpc": {"type": "grpc", "listen": DEFAULT_ADDRESS}}
+    return StoreConfig.parse(document, registry, "embedded default")
