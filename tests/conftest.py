@@ -1,5 +1,10 @@
 """Fixtures for all tests."""
 
+from __future__ import annotations
+
+import os
+import shutil
+
 import pytest
 
 
@@ -7,3 +12,15 @@ import pytest
 def anyio_backend() -> str:
     """The store runs on asyncio alone (grpc.aio does)."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def nix_store() -> str:
+    """Path of ``nix-store``. Where CI installed it, its absence is a failure rather than a skip."""
+    path = shutil.which("nix-store")
+    if path is None:
+        message = "nix-store missing: apt-get install nix-bin"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path

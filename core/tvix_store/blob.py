@@ -157,7 +157,8 @@ class BlobService(AsyncResource):
     async def discard_corrupt(self, digest: B3Digest) -> None:
         """Forget the blob if what is stored under ``digest`` does not hash to it, so that the next put heals it.
 
-        Core calls this after it found that out. A service that stores nothing itself does nothing (this default).
+        Core calls this after it found that out, or after the service raised CorruptObject. A service that stores
+        nothing itself does nothing (this default).
         """
 
 

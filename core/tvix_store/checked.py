@@ -1,8 +1,8 @@
 """Digest and model checks around every service, so that no backend can forget them.
 
 A composition wraps each service it builds in one of these; the suites for backend authors do the same. What does
-not hash to its digest never reaches a caller as data: it is CorruptObject, and the service is told to forget
-the object so that the next put heals it.
+not hash to its digest never reaches a caller as data: it is CorruptObject, whether core found out or the service did,
+and the service is told to forget the object so that the next put heals it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from tvix_store.blob import BlobReader, BlobService, BlobWriter, BytesReader, ChunkMeta
 from tvix_store.capabilities import Capabilities
-from tvix_store.closure import RootToLeaves
+from tvix_store.closure import LeavesToRoot, RootToLeaves
 from tvix_store.digest import EMPTY_DIGEST, B3Digest, HashedBlob
 from tvix_store.directory import DirectoryPutter, DirectoryService
 from tvix_store.errors import CorruptObject, DanglingReference, InvalidObject, LimitExceeded
@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_HASH_IN_THREAD_BYTES = 64 * 1024
+_HASH_IN_THREAD_BYTES = 1024 * 1024
+# 256 KiB take 35 us to hash and 110 us to hash in a thread (measured), so only batches are worth the hop.
 
 
 def _corrupt(name: str, what: str, expected: object, actual: object) -> CorruptObject:
@@ -68,7 +69,11 @@ class CheckedBlobService(BlobService):
     async def open_read(self, digest: B3Digest) -> BlobReader | None:
         if digest == EMPTY_DIGEST:
             return BytesReader(b"")
-        reader = await self.inner.open_read(digest)
+        try:
+            reader = await self.inner.open_read(digest)
+        except CorruptObject:
+            await self.discard_corrupt(digest)
+            raise
         return None if reader is None else _CheckedReader(self, digest, reader)
 
     async def open_write(self) -> BlobWriter:
@@ -88,7 +93,12 @@ class CheckedBlobService(BlobService):
     ) -> Sequence[bytes | None]:
         if not digests:
             return []
-        answers = await self.inner.get_many(digests, max_blob_bytes=max_blob_bytes)
+        try:
+            answers = await self.inner.get_many(digests, max_blob_bytes=max_blob_bytes)
+        except CorruptObject:  # one of them; which one, only the service can tell
+            for digest in digests:
+                await self.discard_corrupt(digest)
+            raise
         blobs = _same_length(self.name, digests, answers)
         n_bytes = sum(len(blob) for blob in blobs if blob is not None)
         if n_bytes > _HASH_IN_THREAD_BYTES:
@@ -150,24 +160,25 @@ class _CheckedReader(BlobReader):
         self._digest = digest
         self._inner = inner
         self._hasher: blake3 | None = blake3()
+        self._current = b""
+        self._start = 0
         self._ahead: bytes | None = None
 
     async def read(self, max_bytes: int = PIECE_BYTES) -> bytes:
         if self._hasher is None:
-            return await self._inner.read(max_bytes)
-        if self._ahead is None:
-            self._ahead = await self._next()
-        if len(self._ahead) > max_bytes:
-            piece, self._ahead = self._ahead[:max_bytes], self._ahead[max_bytes:]
-            return piece
-        piece = self._ahead
-        if piece:
-            self._ahead = await self._next()
+            return await self._read(max_bytes)
+        if self._start == len(self._current):
+            if self._ahead is None:
+                self._ahead = await self._next()
+            following = await self._next() if self._ahead else b""
+            self._current, self._start, self._ahead = self._ahead, 0, following
+        piece = self._current[self._start : self._start + max_bytes]
+        self._start += len(piece)
         return piece
 
     async def _next(self) -> bytes:
         assert self._hasher is not None
-        piece = await self._inner.read(PIECE_BYTES)
+        piece = await self._read(PIECE_BYTES)
         if piece:
             if len(piece) > _HASH_IN_THREAD_BYTES:
                 await asyncio.to_thread(self._hasher.update, piece)
@@ -178,9 +189,16 @@ class _CheckedReader(BlobReader):
             raise _corrupt(self._service.name, "blob", self._digest, B3Digest(actual))
         return piece
 
+    async def _read(self, max_bytes: int) -> bytes:
+        try:
+            return await self._inner.read(max_bytes)
+        except CorruptObject:
+            await self._service.discard_corrupt(self._digest)
+            raise
+
     async def seek(self, position: int) -> None:
         self._hasher = None
-        self._ahead = None
+        self._current, self._ahead = b"", None
         await self._inner.seek(position)
 
     async def aclose(self) -> None:
@@ -228,7 +246,12 @@ class CheckedDirectoryService(DirectoryService):
         return self.inner.capabilities
 
     async def get(self, digest: B3Digest) -> Directory | None:
-        return await self._checked(digest, await self.inner.get(digest))
+        try:
+            directory = await self.inner.get(digest)
+        except CorruptObject:
+            await self.inner.discard_corrupt(digest)
+            raise
+        return await self._checked(digest, directory)
 
     async def _checked(self, digest: B3Digest, directory: Directory | None) -> Directory | None:
         if directory is not None and directory.digest != digest:
@@ -242,8 +265,17 @@ class CheckedDirectoryService(DirectoryService):
     async def get_many(self, digests: Sequence[B3Digest]) -> Sequence[Directory | None]:
         if not digests:
             return []
-        answers = _same_length(self.name, digests, await self.inner.get_many(digests))
+        try:
+            answers = _same_length(self.name, digests, await self.inner.get_many(digests))
+        except CorruptObject:
+            await self._discard(digests)
+            raise
         return [await self._checked(digest, answer) for digest, answer in zip(digests, answers, strict=True)]
+
+    async def _discard(self, digests: Sequence[B3Digest]) -> None:
+        """Where one of several is known to be corrupt; which one, only the service can tell."""
+        for digest in digests:
+            await self.inner.discard_corrupt(digest)
 
     async def put_many(self, directories: Sequence[Directory]) -> None:
         if directories:
@@ -252,19 +284,25 @@ class CheckedDirectoryService(DirectoryService):
     async def get_recursive(self, root: B3Digest) -> AsyncIterator[Directory]:
         validator = RootToLeaves(root)
         empty = True
-        async for directory in self.inner.get_recursive(root):
-            empty = False
-            try:
-                if not validator.add(directory):
-                    continue
-            except InvalidObject as exc:
-                raise CorruptObject(f"{self.name}: {exc}") from exc
-            yield directory
+        try:
+            async for directory in self.inner.get_recursive(root):
+                empty = False
+                try:
+                    new = validator.add(directory)
+                except InvalidObject as exc:
+                    raise CorruptObject(f"{self.name}: {exc}") from exc
+                if new:
+                    yield directory
+        except DanglingReference:
+            raise
+        except CorruptObject:
+            await self._discard(validator.missing)
+            raise
         if not empty and (missing := validator.missing):
             raise DanglingReference(f"{self.name}: directory {missing[0]} does not exist, below {root}")
 
     async def put_multiple_start(self) -> DirectoryPutter:
-        return await self.inner.put_multiple_start()
+        return _CheckedPutter(self.name, await self.inner.put_multiple_start())
 
     def list(self) -> AsyncIterator[B3Digest]:
         return self.inner.list()
@@ -277,6 +315,30 @@ class CheckedDirectoryService(DirectoryService):
 
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+
+class _CheckedPutter(DirectoryPutter):
+    """Passes on only what keeps the order, so that a backend's own putter may rely on it."""
+
+    def __init__(self, name: str, inner: DirectoryPutter) -> None:
+        self._name = name
+        self._inner = inner
+        self._validator = LeavesToRoot()
+
+    async def put_many(self, directories: Sequence[Directory]) -> None:
+        new = [directory for directory in directories if self._validator.add(directory)]
+        if new:
+            await self._inner.put_many(new)
+
+    async def close(self) -> B3Digest:
+        expected = self._validator.finish()
+        actual = await self._inner.close()
+        if actual != expected:
+            raise _corrupt(self._name, "uploaded directory", expected, actual)
+        return actual
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 class CheckedPathInfoService(PathInfoService):
@@ -297,7 +359,12 @@ class CheckedPathInfoService(PathInfoService):
 
     async def get(self, digest: bytes) -> PathInfo | None:
         _check_output_hash(digest)
-        return await self._checked(digest, await self.inner.get(digest))
+        try:
+            path_info = await self.inner.get(digest)
+        except CorruptObject:
+            await self.inner.discard_corrupt(digest)
+            raise
+        return await self._checked(digest, path_info)
 
     async def _checked(self, digest: bytes, path_info: PathInfo | None) -> PathInfo | None:
         if path_info is not None and path_info.store_path.digest != digest:
@@ -318,7 +385,12 @@ class CheckedPathInfoService(PathInfoService):
             return []
         for digest in digests:
             _check_output_hash(digest)
-        answers = _same_length(self.name, digests, await self.inner.get_many(digests))
+        try:
+            answers = _same_length(self.name, digests, await self.inner.get_many(digests))
+        except CorruptObject:  # one of them; which one, only the service can tell
+            for digest in digests:
+                await self.inner.discard_corrupt(digest)
+            raise
         return [await self._checked(digest, answer) for digest, answer in zip(digests, answers, strict=True)]
 
     async def put_many(self, path_infos: Sequence[PathInfo]) -> Sequence[PathInfo]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,13 +20,12 @@ from tvix_store.config import (
     Reference,
 )
 from tvix_store.directory import DirectoryService
-from tvix_store.errors import ConfigError
+from tvix_store.errors import ConfigError, StoreError
 from tvix_store.frontend import Frontend, Services
 from tvix_store.nar_render import RenderingNarCalculation
 from tvix_store.path_info import PathInfoService
 from tvix_store.registry import Registry
-from tvix_store.resource import AsyncResource
-from tvix_store.store_config import EntryId, StoreConfig
+from tvix_store.store_config import SERVICE_KINDS, EntryId, StoreConfig
 
 __all__ = ["Composition"]
 
@@ -49,7 +48,10 @@ class Composition:
         self.registry = registry
         self._stack = AsyncExitStack()
         self._built: dict[EntryId, asyncio.Task[Service]] = {}
+        self._entries: dict[EntryId, EntryConfig] = {}
+        self._waiting: dict[EntryId, list[EntryId]] = {}  # what is being built, and what it waits for
         self._shared: dict[Hashable, asyncio.Task[Any]] = {}
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -61,11 +63,14 @@ class Composition:
 
     async def aclose(self) -> None:
         """Close everything, last built first; what fails to close does not keep the rest open."""
+        self._closed = True
         building = [task for task in (*self._built.values(), *self._shared.values()) if not task.done()]
         for task in building:
             task.cancel()
-        await asyncio.gather(*building, return_exceptions=True)
-        await self._stack.aclose()
+        try:
+            await asyncio.gather(*building, return_exceptions=True)
+        finally:
+            await self._stack.aclose()
 
     async def services(self) -> Services:
         """The roots: what commands work with and frontends serve.
@@ -73,62 +78,90 @@ class Composition:
         Raises:
             ConfigError: A kind has no root.
         """
-        return await _Context(self, ()).services()
+        return await _Context(self).services()
 
     async def frontends(self) -> dict[str, Frontend]:
         """The frontends by name, built but not serving yet."""
         frontends: dict[str, Frontend] = {}
         for name, entry in self.config.entries.get(Kind.FRONTEND, {}).items():
             assert isinstance(entry, FrontendConfig)
-            context = _Context(self, (EntryId(Kind.FRONTEND, name),))
-            frontends[name] = await self._building(EntryId(Kind.FRONTEND, name), entry.build(name, context))
+            entry_id = EntryId(Kind.FRONTEND, name)
+            built = await self._building(entry_id, entry.build(name, _Context(self, entry_id, entry)))
+            if not isinstance(built, Frontend):
+                raise self._misbuilt(entry_id, entry, built)
+            frontends[name] = built
         return frontends
 
-    async def service(self, entry_id: EntryId, entry: EntryConfig, path: tuple[EntryId, ...]) -> Service:
+    async def service(self, entry_id: EntryId, entry: EntryConfig, owner: EntryId | None) -> Service:
         """The service of an entry, built at the first call, shared by all that ask, also at the same time.
 
+        Args:
+            entry_id: Of the entry.
+            entry: Its settings.
+            owner: The entry for which it is wanted, which is being built.
+
         Raises:
-            ConfigError: The entry is being built by the one that asks, or building it failed.
+            ConfigError: Building it needs ``owner`` itself.
+            StoreError: Building it failed.
         """
-        if entry_id in path:
-            steps = " -> ".join(map(str, (*path[path.index(entry_id) :], entry_id)))
-            raise ConfigError(f"{self.config.source}: entries refer to each other in a circle: {steps}")
+        if owner is not None and (way := self._way(entry_id, owner)):
+            raise self.config.circle(*way, entry_id)
         task = self._built.get(entry_id)
         if task is None:
-            task = asyncio.create_task(self._build(entry_id, entry, path))
-            self._built[entry_id] = task
-        return await asyncio.shield(task)
+            if self._closed:
+                raise RuntimeError("the composition is closed")
+            self._entries[entry_id] = entry
+            task = self._built[entry_id] = asyncio.create_task(self._build(entry_id, entry))
+        if owner is None:
+            return await asyncio.shield(task)
+        waits_for = self._waiting.setdefault(owner, [])
+        waits_for.append(entry_id)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            waits_for.remove(entry_id)
 
-    async def _build(self, entry_id: EntryId, entry: EntryConfig, path: tuple[EntryId, ...]) -> Service:
-        context = _Context(self, (*path, entry_id))
-        match entry:
-            case BlobServiceConfig():
-                built: AsyncResource = await self._building(entry_id, entry.build(entry_id.name, context))
-            case DirectoryServiceConfig():
-                built = await self._building(entry_id, entry.build(entry_id.name, context))
-            case PathInfoServiceConfig():
-                built = await self._building(entry_id, entry.build(entry_id.name, context))
-            case _:
-                raise ConfigError(f"{self.config.source}: {entry_id} is no service")
-        match built:
-            case BlobService():
+    def _way(self, start: EntryId, end: EntryId) -> tuple[EntryId, ...]:
+        """How ``start`` waits for ``end``, directly or through others; empty if it does not."""
+        ways: list[tuple[EntryId, ...]] = [(start,)]
+        seen = {start}
+        while ways:
+            way = ways.pop()
+            if way[-1] == end:
+                return way
+            following = [entry_id for entry_id in self._waiting.get(way[-1], ()) if entry_id not in seen]
+            seen.update(following)
+            ways += [(*way, entry_id) for entry_id in following]
+        return ()
+
+    async def _build(self, entry_id: EntryId, entry: EntryConfig) -> Service:
+        self.config.refuse_repetition(entry_id, entry, self._entries)
+        assert isinstance(entry, BlobServiceConfig | DirectoryServiceConfig | PathInfoServiceConfig)
+        context = _Context(self, entry_id, entry)
+        built: object = await self._building(entry_id, entry.build(entry_id.name, context))
+        match entry_id.kind, built:
+            case Kind.BLOB, BlobService():
                 service: Service = CheckedBlobService(entry_id.name, built)
-            case DirectoryService():
+            case Kind.DIRECTORY, DirectoryService():
                 service = CheckedDirectoryService(entry_id.name, built)
-            case PathInfoService():
+            case Kind.PATH_INFO, PathInfoService():
                 service = CheckedPathInfoService(entry_id.name, built)
             case _:
-                raise ConfigError(f"{self.config.source}: {entry_id}: {type(entry).__name__}.build made {built!r}")
+                raise self._misbuilt(entry_id, entry, built)
         return await self._stack.enter_async_context(service)
 
     async def _building(self, entry_id: EntryId, building: Awaitable[T]) -> T:
         """Name the entry once in what goes wrong while it is built."""
         try:
             return await building
-        except ConfigError as exc:
-            if str(exc).startswith(f"{self.config.source}: "):
-                raise
-            raise ConfigError(f"{self.config.source}: {entry_id}: {exc}") from exc
+        except StoreError as exc:
+            if not str(exc).startswith(f"{self.config.source}: "):
+                exc.args = (f"{self.config.source}: {entry_id}: {exc}", *exc.args[1:])
+            raise
+
+    def _misbuilt(self, entry_id: EntryId, entry: EntryConfig, built: object) -> ConfigError:
+        made = f"{type(entry).__qualname__}.build made {built!r}, which is no {entry_id.kind.label}"
+        return ConfigError(f"{self.config.source}: {entry_id}: {made}")
 
     async def shared(self, key: Hashable, open_: Callable[[], Awaitable[AbstractAsyncContextManager[T]]]) -> T:
         """See ``Context.shared``."""
@@ -144,12 +177,15 @@ class Composition:
 
 
 class _Context:
-    """The way from one entry to the others, remembering how it came to be built."""
+    """The way to the entries; for ``owner``, if there is one, which is being built."""
 
-    def __init__(self, composition: Composition, path: tuple[EntryId, ...]) -> None:
+    def __init__(
+        self, composition: Composition, owner: EntryId | None = None, entry: EntryConfig | None = None
+    ) -> None:
         self._composition = composition
-        self._path = path
-        self._anonymous = 0
+        self._owner = owner
+        self._declared = [] if entry is None else list(entry.references())
+        self._undeclared = 0
 
     async def blob_service(self, target: str) -> BlobService:
         service = await self._service(Kind.BLOB, target)
@@ -167,22 +203,28 @@ class _Context:
         return service
 
     async def _service(self, kind: Kind, target: str) -> Service:
-        reference = Reference("reference", kind, target)
-        if reference.is_url:  # each occurrence is an instance of its own
-            self._anonymous += 1
-            reference = Reference(f"{kind.value}[{self._anonymous}]", kind, target)
-        owner = self._path[-1] if self._path else EntryId(kind, "root")
-        config = self._composition.config
-        entry_id, entry = config.resolve(owner, reference, self._composition.registry)
-        return await self._composition.service(entry_id, entry, self._path)
+        assert self._owner is not None, "only entries refer to others"
+        composition = self._composition
+        entry_id, entry = composition.config.resolve(self._owner, self._reference(kind, target), composition.registry)
+        return await composition.service(entry_id, entry, self._owner)
+
+    def _reference(self, kind: Kind, target: str) -> Reference:
+        """Which of the entry's references is meant; each occurrence of a URL is an instance of its own."""
+        for reference in self._declared:
+            if (reference.kind, reference.target) == (kind, target):
+                if reference.is_url:
+                    self._declared.remove(reference)
+                return reference
+        self._undeclared += 1
+        return Reference(f"reference[{self._undeclared}]", kind, target)
 
     async def services(self) -> Services:
         config = self._composition.config
-        roots = {}
-        for kind in (Kind.BLOB, Kind.DIRECTORY, Kind.PATH_INFO):
-            entry_id = config.root(kind)
-            roots[kind] = await self._composition.service(entry_id, config.entries[kind][entry_id.name], self._path)
-        blobs, directories, path_infos = roots[Kind.BLOB], roots[Kind.DIRECTORY], roots[Kind.PATH_INFO]
+        roots: Sequence[Service] = [
+            await self._composition.service(entry_id, config.entries[entry_id.kind][entry_id.name], self._owner)
+            for entry_id in map(config.root, SERVICE_KINDS)
+        ]
+        blobs, directories, path_infos = roots
         assert isinstance(blobs, BlobService)
         assert isinstance(directories, DirectoryService)
         assert isinstance(path_infos, PathInfoService)

@@ -6,6 +6,7 @@ their ``type``, are immutable and refuse unknown keys. Nothing is read from the 
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -35,6 +36,7 @@ __all__ = [
     "PathInfoServiceRef",
     "Reference",
     "ServiceUrl",
+    "redacted",
 ]
 
 T = TypeVar("T")
@@ -82,7 +84,7 @@ class Reference:
     """One entry's mention of another.
 
     Args:
-        key: The field, with an index if it is a list: ``near``, ``members[2]``.
+        key: The field, with an index or key if it holds several: ``near``, ``members[2]``, ``by_name.a``.
         kind: Of the entry that is meant.
         target: Its name, or a URL.
     """
@@ -95,6 +97,15 @@ class Reference:
     def is_url(self) -> bool:
         """Whether ``target`` describes an anonymous entry of its own."""
         return "://" in self.target
+
+
+_PASSWORD = re.compile(r"(://[^/?#@:]*):[^/?#@]*@")
+_SECRET_PARAMETER = re.compile(r"([?&][^=&#]*(?:secret|password|token)[^=&#]*)=[^&#]*", re.IGNORECASE)
+
+
+def redacted(url: str) -> str:
+    """A URL for people to see: without its password, and without parameters whose names tell of a secret."""
+    return _SECRET_PARAMETER.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", url))
 
 
 class ServiceUrl:
@@ -113,9 +124,9 @@ class ServiceUrl:
             self.parts: SplitResult = urlsplit(text)
             self.port: int | None = self.parts.port
         except ValueError as exc:
-            raise ConfigError(f"{text!r} is not a URL: {exc}") from exc
+            raise ConfigError(f"{redacted(text)!r} is not a URL: {exc}") from None  # it may quote a password
         if not self.parts.scheme:
-            raise ConfigError(f"{text!r} is not a URL: it has no scheme, as in memory://")
+            raise ConfigError(f"{redacted(text)!r} is not a URL: it has no scheme, as in memory://")
 
     @property
     def tag(self) -> str:
@@ -145,15 +156,15 @@ class ServiceUrl:
         """
         pairs = parse_qsl(self.parts.query, keep_blank_values=True)
         if len(dict(pairs)) != len(pairs):
-            raise ConfigError(f"{self.text!r}: a parameter is given twice")
+            raise self.refuse("a parameter is given twice")
         return dict(pairs)
 
     def refuse(self, reason: str) -> ConfigError:
         """The error to raise for a URL that this type does not accept."""
-        return ConfigError(f"{self.text!r}: {reason}")
+        return ConfigError(f"{str(self)!r}: {reason}")
 
     def __str__(self) -> str:
-        return self.text
+        return redacted(self.text)
 
 
 class EntryConfig(BaseModel):
@@ -189,11 +200,13 @@ class EntryConfig(BaseModel):
         for name, field in type(self).model_fields.items():
             for kind in _referred_kinds(field.metadata, field.annotation):
                 value = getattr(self, name)
-                if isinstance(value, str):
-                    yield Reference(name, kind, value)
-                elif isinstance(value, list | tuple):
-                    for index, target in enumerate(value):
-                        yield Reference(f"{name}[{index}]", kind, target)
+                match value:
+                    case str():
+                        yield Reference(name, kind, value)
+                    case list() | tuple():
+                        yield from (Reference(f"{name}[{i}]", kind, target) for i, target in enumerate(value))
+                    case dict():
+                        yield from (Reference(f"{name}.{key}", kind, target) for key, target in value.items())
 
 
 def _referred_kinds(metadata: list[Any], annotation: Any) -> Iterator[Kind]:

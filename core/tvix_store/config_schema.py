@@ -14,7 +14,10 @@ __all__ = ["json_schema"]
 
 def json_schema(registry: Registry) -> dict[str, Any]:
     """A JSON Schema (2020-12): a table for each kind, an entry being one of the models by its ``type``."""
-    models = {kind: [registry.model(kind, tag) for tag in registry.tags(kind)] for kind in Kind}
+    models = {
+        kind: [registry.model(kind, tag) for tag in registry.tags(kind) if not registry.conflict(kind, tag)]
+        for kind in Kind
+    }
     inputs = [(model, "validation") for by_kind in models.values() for model in by_kind]
     references, definitions = models_json_schema(inputs)  # type: ignore[arg-type]  # the list is invariant
     properties = {
@@ -23,7 +26,9 @@ def json_schema(registry: Registry) -> dict[str, Any]:
             "additionalProperties": {
                 "discriminator": {"propertyName": "type"},
                 "oneOf": [references[model, "validation"] for model in by_kind],
-            },
+            }
+            if by_kind
+            else False,
         }
         for kind, by_kind in models.items()
     }

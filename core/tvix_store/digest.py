@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import Self
 
@@ -51,7 +50,7 @@ class B3Digest:
             if text.startswith(prefix):
                 try:
                     return cls(base64.b64decode(text[len(prefix) :], validate=True))
-                except (binascii.Error, InvalidObject) as exc:
+                except (ValueError, InvalidObject) as exc:
                     raise InvalidObject(f"{text[:80]!r} is not a BLAKE3 digest: {exc}") from exc
         try:
             return cls(bytes.fromhex(text) if len(text) == 2 * DIGEST_BYTES else b"")

@@ -120,7 +120,8 @@ class DirectoryService(AsyncResource):
     async def discard_corrupt(self, digest: B3Digest) -> None:
         """Forget the directory if what is stored under ``digest`` is not it, so that the next put heals it.
 
-        Core calls this after it found that out. A service that stores nothing itself does nothing (this default).
+        Core calls this after it found that out, or after the service raised CorruptObject. A service that stores
+        nothing itself does nothing (this default).
         """
 
 

@@ -11,9 +11,10 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from blake3 import blake3
 
@@ -30,6 +31,9 @@ from tvix_store.resource import task_group
 __all__ = ["Advance", "Ingested", "ingest_path"]
 
 _READ_BYTES = 1 * MIB
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ async def ingest_path(
     directories: DirectoryService,
     advance: Advance = _no_progress,
 ) -> Ingested:
-    """Store what is at ``path``, without following a symlink. What the stores have already is not sent again.
+    """Store what is at ``path``, without following a symlink. Blobs that are stored already are not sent again.
 
     Args:
         path: A file, symlink or directory.
@@ -74,25 +78,29 @@ async def ingest_path(
     """
     builder = _Builder()
     batches = _batches(os.fsencode(path))
-    async with await directories.put_multiple_start() as putter:
+    async with AsyncExitStack() as stack:
+        putter: DirectoryPutter | None = None
         batch = await asyncio.to_thread(next, batches, None)
+        if batch is not None and batch.begins_directory:
+            putter = await stack.enter_async_context(await directories.put_multiple_start())
         while batch is not None:
             async with task_group() as group:
                 following = group.create_task(asyncio.to_thread(next, batches, None))
                 group.create_task(_store(batch, builder, blobs, putter, advance))
             batch = following.result()
-        if builder.has_directories:
+        if putter is not None:
             await putter.close()
     return Ingested(builder.root(), builder.nar())
 
 
 async def _store(
-    batch: _Batch, builder: _Builder, blobs: BlobService, putter: DirectoryPutter, advance: Advance
+    batch: _Batch, builder: _Builder, blobs: BlobService, putter: DirectoryPutter | None, advance: Advance
 ) -> None:
     async with task_group() as group:
         group.create_task(_put_absent(batch.blobs, blobs))
         building = group.create_task(asyncio.to_thread(builder.take, batch))
-    if directories := building.result():
+    directories = building.result()
+    if putter is not None and directories:
         await putter.put_many(directories)
     advance(files=len(batch.blobs), n_bytes=sum(map(len, batch.blobs)))
     if batch.large is not None:
@@ -111,23 +119,44 @@ async def _put_absent(batch: list[HashedBlob], blobs: BlobService) -> None:
 
 async def _store_large(large: _LargeFile, builder: _Builder, blobs: BlobService) -> int:
     """Put the file into the NAR and, if the store does not have it, into the store; returns its size."""
-    with large.open() as file:
-        size = os.fstat(file.fileno()).st_size
-        keep = size <= BATCH_BYTES
-        digest, pieces = await asyncio.to_thread(builder.hash_file, large, file, size, keep)
+    with _RawFile(large.path) as file:
+        size = file.status().st_size
+        hasher = blake3()
+        kept: list[bytes] = []
+        builder.begin_file(large, size)
+        try:
+            while piece := await _in_thread(builder.take_piece, file, hasher):
+                if size <= BATCH_BYTES:
+                    kept.append(piece)
+            builder.end_file()
+        except InvalidObject as exc:
+            raise _changed(large.path) from exc
+        digest = B3Digest(hasher.digest())
         if not await blobs.has(digest):
             async with await blobs.open_write() as writer:
-                if keep:
-                    for piece in pieces:
+                if kept:
+                    for piece in kept:
                         await writer.write(piece)
                 else:
-                    file.seek(0)
-                    while piece := await asyncio.to_thread(file.read, _READ_BYTES):
+                    await _in_thread(file.rewind)
+                    left = size  # a file that only grew meanwhile is stored as it was
+                    while left and (piece := await _in_thread(file.read, min(left, _READ_BYTES))):
                         await writer.write(piece)
+                        left -= len(piece)
                 if await writer.close() != digest:
                     raise _changed(large.path)
     builder.add(large.name, FileNode(digest, size, large.executable))
     return size
+
+
+async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``function`` in a thread; when cancelled, wait for its end, since the file it reads is closed next."""
+    call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        raise
 
 
 # --- reading, in a worker thread ------------------------------------------------------------------------------------
@@ -165,9 +194,6 @@ class _LargeFile:
     name: bytes
     executable: bool
 
-    def open(self) -> _RawFile:
-        return _RawFile(self.path)
-
 
 @dataclass(slots=True)
 class _Batch:
@@ -177,6 +203,11 @@ class _Batch:
     blobs: list[HashedBlob] = field(default_factory=list)
     n_bytes: int = 0
     large: _LargeFile | None = None
+
+    @property
+    def begins_directory(self) -> bool:
+        """Whether the first step enters a directory; so it is in the first batch of a tree."""
+        return bool(self.steps) and isinstance(self.steps[0], _Enter)
 
     def add(self, step: _Step) -> bool:
         """Take a step; whether the batch is full now."""
@@ -220,7 +251,7 @@ def _walk(root: bytes) -> Iterator[_Step | _LargeFile]:
             else:
                 raise InvalidObject(f"cannot import {quote(path, 4096)}: {_file_type(mode)} are not supported")
         except OSError as exc:
-            raise Unavailable(f"cannot import {quote(path, 4096)}: {exc.strerror}") from exc
+            raise _unreadable(path, exc) from exc
         while pending and not pending[-1][1]:
             pending.pop()
             yield _Leave()
@@ -233,7 +264,7 @@ def _walk(root: bytes) -> Iterator[_Step | _LargeFile]:
 
 def _read_file(path: bytes, name: bytes) -> _File | _LargeFile:
     with _RawFile(path) as file:
-        status = os.fstat(file.fileno())
+        status = file.status()
         executable = bool(status.st_mode & stat.S_IXUSR)
         if status.st_size > SMALL_BLOB_BYTES:
             return _LargeFile(path, name, executable)
@@ -244,27 +275,37 @@ def _read_file(path: bytes, name: bytes) -> _File | _LargeFile:
 
 
 class _RawFile:
-    """A regular file, opened so that nobody who replaces it meanwhile by a symlink or a pipe redirects or hangs us."""
+    """A regular file, opened so that nobody who replaces it meanwhile by a symlink or a pipe redirects or hangs us.
+
+    All methods raise Unavailable, naming the file, if the system reports an error.
+    """
 
     def __init__(self, path: bytes) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as exc:
+            raise _unreadable(path, exc) from exc
+        if not stat.S_ISREG(self.status().st_mode):
             os.close(self._fd)
             raise _changed(path)
 
-    def fileno(self) -> int:
-        return self._fd
+    def status(self) -> os.stat_result:
+        return os.fstat(self._fd)
 
     def read(self, n_bytes: int) -> bytes:
         """Up to ``n_bytes``; fewer only at the end of the file."""
-        data = os.read(self._fd, n_bytes)
-        while 0 < len(data) < n_bytes and (more := os.read(self._fd, n_bytes - len(data))):
-            data += more
+        try:
+            data = os.read(self._fd, n_bytes)
+            while 0 < len(data) < n_bytes and (more := os.read(self._fd, n_bytes - len(data))):
+                data += more
+        except OSError as exc:
+            raise _unreadable(self._path, exc) from exc
         return data
 
-    def seek(self, position: int) -> None:
-        os.lseek(self._fd, position, os.SEEK_SET)
+    def rewind(self) -> None:
+        """Go on reading at the start."""
+        os.lseek(self._fd, 0, os.SEEK_SET)
 
     def __enter__(self) -> _RawFile:
         return self
@@ -275,6 +316,10 @@ class _RawFile:
 
 def _changed(path: bytes) -> InvalidObject:
     return InvalidObject(f"cannot import {quote(path, 4096)}: it changed while it was read")
+
+
+def _unreadable(path: bytes, exc: OSError) -> Unavailable:
+    return Unavailable(f"cannot import {quote(path, 4096)}: {exc.strerror}")
 
 
 def _file_type(mode: int) -> str:
@@ -292,7 +337,6 @@ class _Builder:
     """Makes directories of the steps, and the hash of the NAR."""
 
     def __init__(self) -> None:
-        self.has_directories = False
         self._writer = NarWriter()
         self._hasher = hashlib.sha256()
         self._size = 0
@@ -317,7 +361,6 @@ class _Builder:
                 case _Enter():
                     parts.append(writer.begin_directory())
                     self._open.append((step.name, {}))
-                    self.has_directories = True
                 case _Leave():
                     parts.append(writer.end_directory())
                     name, entries = self._open.pop()
@@ -327,26 +370,30 @@ class _Builder:
         self._update(b"".join(parts))
         return done
 
-    def hash_file(self, large: _LargeFile, file: _RawFile, size: int, keep: bool) -> tuple[B3Digest, list[bytes]]:
-        """Add a file's content to the NAR; returns its digest, and what was read if ``keep``."""
-        writer, hasher = self._writer, blake3()
+    def begin_file(self, large: _LargeFile, size: int) -> None:
+        """Start a large file in the NAR; ``take_piece`` follows until the end of the file, then ``end_file``."""
         if self._open:
-            self._update(writer.entry(large.name))
-        self._update(writer.begin_file(size, executable=large.executable))
-        pieces: list[bytes] = []
-        n_bytes = 0
-        while piece := file.read(_READ_BYTES):
-            n_bytes += len(piece)
-            if n_bytes > size:
-                raise _changed(large.path)
-            hasher.update(piece)
-            self._update(writer.content(piece))
-            if keep:
-                pieces.append(piece)
-        if n_bytes < size:
-            raise _changed(large.path)
-        self._update(writer.end_file())
-        return B3Digest(hasher.digest()), pieces
+            self._update(self._writer.entry(large.name))
+        self._update(self._writer.begin_file(size, executable=large.executable))
+
+    def take_piece(self, file: _RawFile, hasher: blake3) -> bytes:
+        """Read the next piece and add it to the NAR and to the hash of the file; empty at the end.
+
+        Raises:
+            InvalidObject: The file is longer than announced.
+        """
+        piece = file.read(_READ_BYTES)
+        hasher.update(piece)
+        self._update(self._writer.content(piece))
+        return piece
+
+    def end_file(self) -> None:
+        """End the large file.
+
+        Raises:
+            InvalidObject: It was shorter than announced.
+        """
+        self._update(self._writer.end_file())
 
     def add(self, name: bytes, node: Node) -> None:
         """Put a node into the open directory; without one, it is the root."""

@@ -1,5 +1,17 @@
 """The sizes that layers agree on: how large a batch, a message, a small blob or a closure may be."""
 
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_COUNT",
+    "CONCURRENCY",
+    "KIB",
+    "MAX_CLOSURE_BYTES",
+    "MIB",
+    "PIECE_BYTES",
+    "SMALL_BLOB_BYTES",
+    "U64_MAX",
+]
+
 KIB = 1024
 MIB = 1024 * KIB
 

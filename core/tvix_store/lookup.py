@@ -45,7 +45,7 @@ async def descend(node: Node, components: Sequence[bytes], directories: Director
     return node
 
 
-def parse_location(text: str, store_dir: str = STORE_DIR) -> tuple[bytes, tuple[bytes, ...]]:
+def parse_location(text: str, store_dir: str = STORE_DIR) -> tuple[bytes, str | None, tuple[bytes, ...]]:
     """What a user means by a store path.
 
     Args:
@@ -53,7 +53,8 @@ def parse_location(text: str, store_dir: str = STORE_DIR) -> tuple[bytes, tuple[
         store_dir: Where store paths lie.
 
     Returns:
-        The digest of the store path (20 bytes) and the components of the path below it.
+        The digest of the store path (20 bytes), its name unless only the hash part was given, and the components of
+        the path below it.
 
     Raises:
         InvalidObject: It is none of these.
@@ -62,8 +63,8 @@ def parse_location(text: str, store_dir: str = STORE_DIR) -> tuple[bytes, tuple[
     if relative.startswith("/"):
         raise InvalidObject(f"{text[:300]!r} is not below {store_dir}")
     base, _, rest = relative.partition("/")
+    below = split_path(rest.encode("utf-8", "surrogateescape"))
     if len(base) == HASH_PART_LENGTH:
-        digest = decode_fixed(base, OUTPUT_HASH_BYTES)
-    else:
-        digest = StorePath.from_base_name(base).digest
-    return digest, split_path(rest.encode("utf-8", "surrogateescape"))
+        return decode_fixed(base, OUTPUT_HASH_BYTES), None, below
+    path = StorePath.from_base_name(base)
+    return path.digest, path.name, below

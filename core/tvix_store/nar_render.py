@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from tvix_store import nar
 from tvix_store.blob import BlobService
 from tvix_store.digest import B3Digest
 from tvix_store.directory import DirectoryService
-from tvix_store.errors import DanglingReference, InvalidObject
+from tvix_store.errors import DanglingReference, InvalidObject, LimitExceeded
 from tvix_store.limits import BATCH_BYTES, BATCH_COUNT, PIECE_BYTES, SMALL_BLOB_BYTES
 from tvix_store.nar_calculation import NarCalculationService, NarDigest
 from tvix_store.nodes import Directory, DirectoryNode, FileNode, Node, SymlinkNode
@@ -27,18 +28,30 @@ class Tree:
     directories: Mapping[B3Digest, Directory]
 
     def nar_size(self) -> int:
-        """Length of the NAR in bytes, known before any blob is read."""
+        """Length of the NAR in bytes, known before any blob is read.
+
+        Raises:
+            LimitExceeded: There are more levels than ``nar.MAX_DEPTH``, or no NAR can be that long.
+        """
         sizes: dict[B3Digest, int] = {}
+        levels: dict[B3Digest, int] = {}
         pending = [self.root.digest] if isinstance(self.root, DirectoryNode) else []
         while pending:
             directory = self.directories[pending[-1]]
-            missing = [child.digest for _, child in directory.directories() if child.digest not in sizes]
-            if missing:
+            children = {child.digest for _, child in directory.directories()}
+            if missing := children - sizes.keys():
                 pending.extend(missing)
                 continue
             entries = ((name, _nar_size(child, sizes)) for name, child in directory.items())
-            sizes[pending.pop()] = nar.directory_size(entries)
-        return nar.ROOT_OVERHEAD + _nar_size(self.root, sizes)
+            sizes[directory.digest] = nar.directory_size(entries)
+            below = max((levels[child] for child in children), default=1 if directory.items() else 0)
+            levels[pending.pop()] = 1 + below
+        if (deepest := max(levels.values(), default=0)) > nar.MAX_DEPTH:
+            raise LimitExceeded(f"a tree of {deepest} levels, a NAR has at most {nar.MAX_DEPTH}")
+        size = nar.ROOT_OVERHEAD + _nar_size(self.root, sizes)
+        if size > nar.MAX_FILE_BYTES:
+            raise LimitExceeded(f"a NAR of {size} bytes, at most {nar.MAX_FILE_BYTES} are possible")
+        return size
 
 
 def _nar_size(node: Node, directory_sizes: Mapping[B3Digest, int]) -> int:
@@ -105,6 +118,7 @@ class _Window:
 
     steps: list[_Step] = field(default_factory=list)
     small: list[B3Digest] = field(default_factory=list)
+    largest: int = 0
     large: FileNode | None = None
 
 
@@ -122,6 +136,7 @@ def _windows(tree: Tree) -> Iterator[_Window]:
                 yield window
                 window, n_bytes = _Window(), 0
             window.small.append(step.digest)
+            window.largest = max(window.largest, step.size)
             n_bytes += step.size
         window.steps.append(step)
         if len(window.steps) >= 8 * BATCH_COUNT:  # a tree of directories and symlinks alone is cut as well
@@ -167,15 +182,18 @@ def _wrong_size(node: FileNode, size: int) -> InvalidObject:
     return InvalidObject(f"blob {node.digest} has {size} bytes, its node says {node.size}")
 
 
-async def render_nar(tree: Tree, blobs: BlobService) -> AsyncIterator[bytes]:
-    """The NAR of a tree, in pieces of about ``limits.PIECE_BYTES``.
+async def render_nar(tree: Tree, blobs: BlobService) -> AsyncGenerator[bytes]:
+    """The NAR of a tree, in pieces of ``limits.PIECE_BYTES`` to a little more than ``limits.SMALL_BLOB_BYTES``.
 
-    Small files are fetched in batches, one batch ahead of what is being sent; large ones are streamed.
+    Small files are fetched in batches, one batch ahead of what is being sent; large ones are streamed. Whoever may
+    stop before the end closes the generator, as ``contextlib.aclosing`` does, so that nothing is read any more.
 
     Raises:
         DanglingReference: A blob is absent.
         InvalidObject: A blob is longer or shorter than its node says.
+        LimitExceeded: The tree cannot be a NAR; before any piece.
     """
+    tree.nar_size()
     writer = nar.NarWriter()
     windows = _windows(tree)
 
@@ -183,7 +201,7 @@ async def render_nar(tree: Tree, blobs: BlobService) -> AsyncIterator[bytes]:
         window = next(windows, None)
         if window is None:
             return None
-        contents = await blobs.get_many(window.small) if window.small else ()
+        contents = await _contents(window, blobs) if window.small else ()
         return window, await asyncio.to_thread(_render, writer, window, contents)
 
     ahead = asyncio.ensure_future(fetch())
@@ -195,8 +213,9 @@ async def render_nar(tree: Tree, blobs: BlobService) -> AsyncIterator[bytes]:
             for piece in pieces:
                 yield piece
             if window.large is not None:  # it comes first, since the writer takes one step after the other
-                async for piece in _stream(writer, window.large, blobs):
-                    yield piece
+                async with aclosing(_stream(writer, window.large, blobs)) as stream:
+                    async for piece in stream:
+                        yield piece
                 ahead = asyncio.ensure_future(fetch())
         writer.finish()
     finally:
@@ -204,7 +223,14 @@ async def render_nar(tree: Tree, blobs: BlobService) -> AsyncIterator[bytes]:
         await asyncio.gather(ahead, return_exceptions=True)
 
 
-async def _stream(writer: nar.NarWriter, node: FileNode, blobs: BlobService) -> AsyncIterator[bytes]:
+async def _contents(window: _Window, blobs: BlobService) -> Sequence[bytes | None]:
+    try:
+        return await blobs.get_many(window.small, max_blob_bytes=window.largest)
+    except LimitExceeded as exc:
+        raise InvalidObject(f"a blob is longer than its node says: {exc}") from exc
+
+
+async def _stream(writer: nar.NarWriter, node: FileNode, blobs: BlobService) -> AsyncGenerator[bytes]:
     reader = await blobs.open_read(node.digest)
     if reader is None:
         raise DanglingReference(f"blob {node.digest} does not exist")
@@ -232,7 +258,8 @@ class RenderingNarCalculation(NarCalculationService):
         hasher = hashlib.sha256()
         size = 0
         tree = await load_tree(node, self._directories)
-        async for piece in render_nar(tree, self._blobs):
-            size += len(piece)
-            await asyncio.to_thread(hasher.update, piece)
+        async with aclosing(render_nar(tree, self._blobs)) as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                await asyncio.to_thread(hasher.update, piece)
         return NarDigest(size, hasher.digest())

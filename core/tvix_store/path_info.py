@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from tvix_store.nodes import Node
 from tvix_store.resource import AsyncResource, map_bounded
 from tvix_store.store_path import STORE_DIR, StorePath
 
-__all__ = ["NAR_SHA256_BYTES", "OUTPUT_HASH_BYTES", "PathInfo", "PathInfoService", "Signature"]
+__all__ = ["NAR_SHA256_BYTES", "OUTPUT_HASH_BYTES", "PathInfo", "PathInfoService", "Signature", "validate_nar_sha256"]
 
 NAR_SHA256_BYTES = 32
 OUTPUT_HASH_BYTES = 20
@@ -56,11 +55,23 @@ class Signature:
             raise InvalidObject(f"signature {text[:80]!r}: expected NAME:BASE64")
         try:
             return cls(name, base64.b64decode(data, validate=True))
-        except binascii.Error as exc:
+        except ValueError as exc:
             raise InvalidObject(f"signature {text[:80]!r}: {exc}") from exc
 
     def __str__(self) -> str:
         return f"{self.name}:{base64.b64encode(self.data).decode()}"
+
+
+def validate_nar_sha256(store_path: StorePath, nar_sha256: bytes) -> None:
+    """Check the length of the SHA-256 of the NAR of ``store_path``.
+
+    Raises:
+        InvalidObject: It is not 32 bytes.
+    """
+    if len(nar_sha256) != NAR_SHA256_BYTES:
+        raise InvalidObject(
+            f"path info {store_path}: invalid NAR SHA-256 length, {len(nar_sha256)} bytes instead of {NAR_SHA256_BYTES}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +102,7 @@ class PathInfo:
     ca: ContentAddress | None = None
 
     def __post_init__(self) -> None:
-        if len(self.nar_sha256) != NAR_SHA256_BYTES:
-            raise InvalidObject(
-                f"path info {self.store_path}: invalid NAR SHA-256 length, {len(self.nar_sha256)} bytes "
-                f"instead of {NAR_SHA256_BYTES}"
-            )
+        validate_nar_sha256(self.store_path, self.nar_sha256)
         if not 0 <= self.nar_size <= U64_MAX:
             raise InvalidObject(f"path info {self.store_path}: NAR size {self.nar_size} does not fit 64 bits")
 
@@ -167,7 +174,8 @@ class PathInfoService(AsyncResource):
     async def discard_corrupt(self, digest: bytes) -> None:
         """Forget the path info if what is stored under ``digest`` is not one, so that the next put heals it.
 
-        Core calls this after it found that out. A service that stores nothing itself does nothing (this default).
+        Core calls this after it found that out, or after the service raised CorruptObject. A service that stores
+        nothing itself does nothing (this default).
         """
 
     def nar_calculation(self) -> NarCalculationService | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 import pluggy
+from pydantic import ValidationError
 
 from tvix_store import hookspecs
 from tvix_store.config import (
@@ -23,7 +25,7 @@ from tvix_store.config import (
 )
 from tvix_store.errors import ConfigError
 
-__all__ = ["Claim", "Plugin", "Registry", "did_you_mean"]
+__all__ = ["Claim", "Plugin", "Registry", "did_you_mean", "problems"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,26 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     if near := difflib.get_close_matches(word, known, n=1):
         return f"did you mean {near[0]!r}? There are: {', '.join(known)}"
     return f"there are: {', '.join(known)}" if known else "there are none"
+
+
+def problems(exc: ValidationError, model: type[EntryConfig]) -> str:
+    """What is wrong with an entry, as keys and reasons on one line; values are left out, they may be secrets."""
+    return "; ".join(" ".join(reason.split()) for reason in _problems(exc, model))
+
+
+def _problems(exc: ValidationError, model: type[EntryConfig]) -> Iterator[str]:
+    for error in exc.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in error["loc"])
+        reason = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            known = f"; {did_you_mean(key, model.model_fields)}" if key in map(str, error["loc"]) else ""
+            yield f"unknown key {key!r}{known}"
+        elif error["type"] == "missing":
+            yield f"{key} is missing"
+        elif key:
+            yield f"{key}: {reason[0].lower()}{reason[1:]}"
+        else:
+            yield reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +115,15 @@ class Registry:
         return registry
 
     def _add_entry_point(self, point: EntryPoint) -> None:
-        package, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "unknown")
-        plugin = Plugin(point.name, package, version)
+        plugin = Plugin(point.name, "unknown", "unknown")
         self.plugins.append(plugin)
         try:
-            module = point.load()
-            plugin.claims = _claims(module)
-        except Exception as exc:  # a plugin may fail in any way, and must not take the others with it
-            logger.debug("plugin %s of %s", point.name, package, exc_info=True)
-            plugin.problem = f"{type(exc).__name__}: {exc}".splitlines()[0]
+            if point.dist is not None:
+                plugin.package, plugin.version = point.dist.name, point.dist.version
+            plugin.claims = _claims(point.load())
+        except (Exception, SystemExit) as exc:  # a plugin may fail in any way, and must not take the others with it
+            logger.debug("plugin %s of %s", plugin.name, plugin.package, exc_info=True)
+            plugin.problem = _one_line(exc)
             return
         self._register(plugin)
 
@@ -152,7 +174,18 @@ class Registry:
             model = self.model(kind, url.tag)
         except ConfigError as exc:
             raise url.refuse(str(exc)) from exc
-        return model.from_url(url)
+        try:
+            return model.from_url(url)
+        except ValidationError as exc:
+            raise url.refuse(problems(exc, model)) from None  # it may quote a secret
+
+
+def _one_line(exc: BaseException) -> str:
+    try:
+        message = " ".join(str(exc).split())
+    except Exception:
+        message = ""
+    return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
 
 
 def _claims(module: object) -> list[Claim]:
@@ -168,9 +201,13 @@ def _claims(module: object) -> list[Claim]:
     claims: list[Claim] = []
     for hook, (kind, base) in _HOOKS.items():
         for models in getattr(manager.hook, hook)():
+            if not isinstance(models, Iterable):
+                raise ConfigError(f"{hook} returned {models!r}, which is not a list of {base.__name__} classes")
             for model in models:
                 if not (isinstance(model, type) and issubclass(model, base)):
                     raise ConfigError(f"{hook} returned {model!r}, which is not a {base.__name__} class")
+                if inspect.isabstract(model):
+                    raise ConfigError(f"{hook} returned {model.__qualname__}, which does not implement build")
                 claims.append(Claim(kind, model.tag(), model))
     if not claims:
         raise ConfigError("it implements no hook; are its functions marked with tvix_store.hookspecs.hookimpl?")

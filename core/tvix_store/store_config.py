@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from pydantic import ValidationError
 
 from tvix_store.config import EntryConfig, Kind, Reference
 from tvix_store.errors import ConfigError
-from tvix_store.registry import Registry, did_you_mean
+from tvix_store.registry import Registry, did_you_mean, problems
 
 __all__ = ["ROOT_NAMES", "SERVICE_KINDS", "EntryId", "StoreConfig"]
 
@@ -24,14 +26,26 @@ SERVICE_KINDS = (Kind.BLOB, Kind.DIRECTORY, Kind.PATH_INFO)
 
 @dataclass(frozen=True, slots=True)
 class EntryId:
-    """Where an entry stands: its table, its name, and for anonymous ones the keys that lead to it."""
+    """Where an entry stands.
+
+    Args:
+        kind: Its table.
+        name: Its name; for anonymous ones that of ``owner`` and the key, as in ``root.near``.
+        owner: For anonymous ones, the entry that has the URL.
+    """
 
     kind: Kind
     name: str
-    anonymous: bool = False
+    owner: EntryId | None = None
 
     def __str__(self) -> str:
-        return f"[{self.kind.value}.{self.name}]"
+        if self.owner is not None:
+            return f"{self.owner} {self.name.removeprefix(f'{self.owner.name}.')}"
+        name = self.name if _BARE_KEY.fullmatch(self.name) else json.dumps(self.name)
+        return f"[{self.kind.value}.{name}]"
+
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # what TOML lets stand without quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,7 @@ class StoreConfig:
         for name in ROOT_NAMES:
             if name in names:
                 return EntryId(kind, name)
-        raise ConfigError(f"{self.source}: no [{kind.value}.{ROOT_NAMES[0]}]; {_names(names, kind)}")
+        raise ConfigError(f"{self.source}: no [{kind.value}.{ROOT_NAMES[0]}]; {_names(names, kind, ROOT_NAMES[0])}")
 
     def resolve(self, owner: EntryId, reference: Reference, registry: Registry) -> tuple[EntryId, EntryConfig]:
         """What a reference means: a named entry, or a new anonymous one for a URL.
@@ -118,7 +132,7 @@ class StoreConfig:
                 entry = registry.from_url(reference.kind, reference.target)
             except ConfigError as exc:
                 raise ConfigError(f"{where}: {exc}") from exc
-            return EntryId(reference.kind, f"{owner.name}.{reference.key}", anonymous=True), entry
+            return EntryId(reference.kind, f"{owner.name}.{reference.key}", owner), entry
         names = self.entries.get(reference.kind, {})
         name = reference.target
         if name not in names and name == ROOT_NAMES[0] and ROOT_NAMES[1] in names:
@@ -141,12 +155,11 @@ class StoreConfig:
         done: set[EntryId] = set()
 
         def visit(entry_id: EntryId, entry: EntryConfig, path: tuple[EntryId, ...]) -> None:
-            if entry_id in path or _is_loop(entry_id, entry, path, configs):
-                cycle = path[path.index(entry_id) :] if entry_id in path else path
-                steps = " -> ".join(map(str, (*cycle, entry_id)))
-                raise ConfigError(f"{self.source}: entries refer to each other in a circle: {steps}")
+            if entry_id in path:
+                raise self.circle(*path[path.index(entry_id) :], entry_id)
             if entry_id in done:
                 return
+            self.refuse_repetition(entry_id, entry, configs)
             configs[entry_id] = entry
             for reference in entry.references():
                 target_id, target = self.resolve(entry_id, reference, registry)
@@ -159,15 +172,30 @@ class StoreConfig:
             visit(entry_id, entry, ())
         return edges
 
+    def refuse_repetition(self, entry_id: EntryId, entry: EntryConfig, configs: Mapping[EntryId, EntryConfig]) -> None:
+        """Check that an anonymous entry does not stand below one with the same settings: that would have no end.
 
-def _is_loop(
-    entry_id: EntryId, entry: EntryConfig, path: tuple[EntryId, ...], configs: Mapping[EntryId, EntryConfig]
-) -> bool:
-    """Whether an anonymous entry stands below one with the same settings, which would go on for ever."""
-    return entry_id.anonymous and any(step.anonymous and configs[step] == entry for step in path)
+        Args:
+            entry_id: Of the entry to look at.
+            entry: Its settings.
+            configs: The settings of the entries it stands below.
+
+        Raises:
+            ConfigError: It does.
+        """
+        steps = [entry_id]
+        while (owner := steps[0].owner) is not None:
+            steps.insert(0, owner)
+            if owner.owner is not None and configs.get(owner) == entry:
+                raise self.circle(*steps)
+
+    def circle(self, *steps: EntryId) -> ConfigError:
+        """The error to raise for entries each of which needs the next; the last is the first again."""
+        path = " -> ".join(map(str, steps))
+        return ConfigError(f"{self.source}: entries refer to each other in a circle: {path}")
 
 
-def _names(names: Mapping[str, object], kind: Kind, wrong: str = "") -> str:
+def _names(names: Mapping[str, object], kind: Kind, wrong: str) -> str:
     if not names:
         return f"the table [{kind.value}] is missing or empty"
     return did_you_mean(wrong, names)
@@ -179,7 +207,8 @@ def _parse_entry(entry_id: EntryId, settings: object, registry: Registry, source
         raise ConfigError(f"{where} must be a table with a type")
     tag = settings.get("type")
     if not isinstance(tag, str):
-        raise ConfigError(f"{where}: type is missing; there are: {', '.join(registry.tags(entry_id.kind))}")
+        wrong = "type is missing" if tag is None else "type must be a string"
+        raise ConfigError(f"{where}: {wrong}; {did_you_mean('', registry.tags(entry_id.kind))}")
     try:
         model = registry.model(entry_id.kind, tag)
     except ConfigError as exc:
@@ -187,16 +216,6 @@ def _parse_entry(entry_id: EntryId, settings: object, registry: Registry, source
     try:
         return model.model_validate(settings)
     except ValidationError as exc:
-        raise ConfigError(f"{where}: {'; '.join(_problems(exc, model))}") from exc
-
-
-def _problems(exc: ValidationError, model: type[EntryConfig]) -> Iterator[str]:
-    """Each problem as key and reason; values are left out, they may be secrets."""
-    for error in exc.errors(include_url=False, include_input=False):
-        key = ".".join(str(part) for part in error["loc"]) or "entry"
-        if error["type"] == "extra_forbidden":
-            yield f"unknown key {key!r}; {did_you_mean(key, model.model_fields)}"
-        elif error["type"] == "missing":
-            yield f"{key} is missing"
-        else:
-            yield f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}"
+        raise ConfigError(f"{where}: {problems(exc, model)}") from None  # it may quote a secret
+    except ConfigError as exc:  # from a validator
+        raise ConfigError(f"{where}: {exc}") from exc

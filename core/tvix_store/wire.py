@@ -16,7 +16,7 @@ from tvix_store.digest import B3Digest
 from tvix_store.errors import InvalidObject
 from tvix_store.hashes import HashAlgorithm, NixHash
 from tvix_store.nodes import Directory, DirectoryNode, FileNode, Node, SymlinkNode, quote, validate_name
-from tvix_store.path_info import OUTPUT_HASH_BYTES, PathInfo, Signature
+from tvix_store.path_info import OUTPUT_HASH_BYTES, PathInfo, Signature, validate_nar_sha256
 from tvix_store.proto.tvix.castore.protos import castore_pb2 as castore
 from tvix_store.proto.tvix.store.protos import pathinfo_pb2 as store
 from tvix_store.store_path import StorePath
@@ -228,6 +228,7 @@ def path_info_from_message(message: store.PathInfo) -> PathInfo:
     except InvalidObject as exc:
         raise InvalidObject(f"invalid path info: {exc}") from exc
     try:
+        validate_nar_sha256(store_path, narinfo.nar_sha256)
         deriver = _deriver(narinfo.deriver) if narinfo.HasField("deriver") else None
         return PathInfo(
             store_path=store_path,

@@ -11,7 +11,7 @@ import tomli_w
 
 from tvix_store.cli.stores import default_state_dir, embedded_default
 from tvix_store.composition import Composition
-from tvix_store.config import Kind
+from tvix_store.config import Kind, redacted
 from tvix_store.config_schema import json_schema
 from tvix_store.registry import Registry
 from tvix_store.store_config import SERVICE_KINDS, EntryId, StoreConfig
@@ -38,6 +38,8 @@ def check(file: Path | None, build: bool) -> None:
     registry = Registry.load()
     store_config = _load(file, registry)
     edges = store_config.check(registry)
+    for kind in SERVICE_KINDS:
+        store_config.root(kind)
     if build:
         asyncio.run(_build(store_config, registry))
     count = sum(len(by_name) for by_name in store_config.entries.values())
@@ -52,12 +54,24 @@ async def _build(store_config: StoreConfig, registry: Registry) -> None:
 @config.command(short_help="Print a configuration in full.")
 @_file
 def show(file: Path | None) -> None:
-    """Print FILE as TOML with every default filled in."""
+    """Print FILE as TOML with every default filled in, and secrets masked."""
     document: dict[str, dict[str, object]] = {}
     for entry_id, entry in _load(file, Registry.load()):
         settings = entry.model_dump(mode="json", exclude_none=True)
-        document.setdefault(entry_id.kind.value, {})[entry_id.name] = settings
+        document.setdefault(entry_id.kind.value, {})[entry_id.name] = _masked(settings)
     print(tomli_w.dumps(document), end="")
+
+
+def _masked(value: object) -> object:
+    """Without what URLs in it give away; fields that are secrets themselves come masked from the model."""
+    match value:
+        case str():
+            return redacted(value)
+        case list():
+            return [_masked(item) for item in value]
+        case dict():
+            return {key: _masked(item) for key, item in value.items()}
+    return value
 
 
 @config.command(short_help="Print the JSON Schema of configurations.")
@@ -76,7 +90,7 @@ def graph(file: Path | None, format_: str) -> None:
     references = store_config.check(registry)
     labels = {entry_id: f"{entry_id.name} ({entry.type})" for entry_id, entry in store_config}
     for _, reference, target in references:
-        labels.setdefault(target, reference.target)
+        labels.setdefault(target, redacted(reference.target))
     edges = [(owner, reference.key, target) for owner, reference, target in references]
     for frontend in store_config.entries.get(Kind.FRONTEND, {}):
         served = EntryId(Kind.FRONTEND, frontend)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def copy(stores: StoreOptions, file: str, store_dir: str) -> None:
         raise InvalidObject(f"{file}: not JSON: {exc}") from exc
     try:
         document = json.loads(text)
-    except json.JSONDecodeError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InvalidObject(f"{file}: not JSON: {exc}") from exc
     try:
         wanted = parse_reference_graph(document)
@@ -58,11 +59,12 @@ def copy(stores: StoreOptions, file: str, store_dir: str) -> None:
 async def _copy(stores: StoreOptions, wanted: Sequence[PathInfo], store_dir: Path) -> None:
     async with stores.open() as services:
         with ItemsProgress("copying", len(wanted)) as progress:
-            async for _ in copy_closure(services, wanted, store_dir):
-                progress.advance()
+            async with aclosing(copy_closure(services, wanted, store_dir)) as copied:
+                async for _ in copied:
+                    progress.advance()
 
 
-async def copy_closure(services: Services, wanted: Sequence[PathInfo], store_dir: Path) -> Any:
+async def copy_closure(services: Services, wanted: Sequence[PathInfo], store_dir: Path) -> AsyncGenerator[PathInfo]:
     """Copy path after path, references first; yields each path info as it is found or stored.
 
     Args:

@@ -40,7 +40,7 @@ def daemon(stores: StoreOptions, **listen: Any) -> None:
     registry = Registry.load()
     fallback = embedded_default(registry, default_state_dir())
     config = stores.store_config(registry, fallback)
-    given = {key: value for key, value in listen.items() if value not in (None, False)}
+    given = {key: value for key, value in listen.items() if value is not None}
     document = {Kind.FRONTEND.value: {"daemon": {"type": "grpc", **given}}}
     frontends = StoreConfig.parse(document, registry, "command line")
     entries = {**config.entries, Kind.FRONTEND: frontends.entries[Kind.FRONTEND]}

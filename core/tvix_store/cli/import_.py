@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from tvix_store.cli.logs import report
 from tvix_store.cli.progress import FilesProgress
 from tvix_store.cli.stores import StoreOptions, store_options
 from tvix_store.content_address import ContentAddress, ContentAddressMethod
@@ -38,7 +38,7 @@ def import_(stores: StoreOptions, paths: Sequence[Path], name: str | None) -> No
     for name_ in names:
         validate_name(name_)
     if asyncio.run(_import_all(stores, paths, names)):
-        sys.exit(1)
+        click.get_current_context().exit(1)
 
 
 def _name_of(path: Path) -> str:
@@ -59,9 +59,11 @@ async def _import_all(stores: StoreOptions, paths: Sequence[Path], names: Sequen
                     path_info = await import_path(services, path, name, progress.advance)
                 except StoreError as exc:
                     failed += 1
-                    print(f"error: {path}: {exc}" if str(path) not in str(exc) else f"error: {exc}", file=sys.stderr)
+                    with progress.paused():
+                        report(str(exc) if str(path) in str(exc) else f"{path}: {exc}")
                 else:
-                    progress.print(path_info.store_path.absolute())
+                    with progress.paused():
+                        print(path_info.store_path.absolute())
     return failed
 
 

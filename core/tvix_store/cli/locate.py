@@ -24,10 +24,12 @@ async def find_path_info(services: Services, location: str) -> tuple[PathInfo, t
         InvalidObject: ``location`` is no store path.
         NotFound: The store does not have it.
     """
-    digest, components = parse_location(location)
+    digest, name, components = parse_location(location)
     path_info = await services.path_infos.get(digest)
     if path_info is None:
         raise NotFound(f"{location}: no such path in the store")
+    if name not in (None, path_info.store_path.name):
+        raise NotFound(f"{location}: no such path in the store, there is {path_info.store_path}")
     return path_info, components
 
 

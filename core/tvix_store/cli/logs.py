@@ -7,7 +7,9 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-__all__ = ["LEVELS", "set_up_logging"]
+__all__ = ["LEVELS", "report", "set_up_logging"]
+
+logger = logging.getLogger("tvix_store")
 
 LEVELS = ("error", "warn", "info", "debug", "trace")
 
@@ -44,3 +46,12 @@ def set_up_logging(level: str, format_: str) -> None:
     logging.basicConfig(level=names.get(level, level.upper()), handlers=[handler], force=True)
     if level not in ("debug", "trace"):
         logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def report(message: str) -> None:
+    """Tell the user of an error: one line on stderr, which is a log line if those are for machines."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    if any(isinstance(handler.formatter, _JsonFormatter) for handler in logging.getLogger().handlers):
+        logger.error("%s", line)
+    else:
+        print(f"error: {line}", file=sys.stderr)

@@ -10,7 +10,7 @@ from importlib.metadata import version
 import click
 
 from tvix_store.cli import cat, config, copy, daemon, import_, ls, nar, plugins, run
-from tvix_store.cli.logs import LEVELS, set_up_logging
+from tvix_store.cli.logs import LEVELS, report, set_up_logging
 from tvix_store.errors import ConfigError, StoreError
 
 __all__ = ["cli", "main"]
@@ -50,9 +50,12 @@ for _command in (
 
 def main() -> None:
     """Run the program and exit: 0, 1 for an error, 2 for wrong usage or configuration, 130 when interrupted."""
-    debug = "--debug" in sys.argv[1:]
+    arguments = ["--otlp=true" if argument == "--otlp" else argument for argument in sys.argv[1:]]
+    debug = "--debug" in arguments
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(arguments, "tvix-store", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as exc:
@@ -66,11 +69,11 @@ def main() -> None:
     except StoreError as exc:
         if debug:
             logging.getLogger(__name__).exception("failed")
-        print(f"error: {exc}", file=sys.stderr)
+        report(str(exc))
         code = 2 if isinstance(exc, ConfigError) else 1
     except Exception as exc:
         if debug:
             raise
-        print(f"error: {type(exc).__name__}: {exc} (a bug; --debug shows more)", file=sys.stderr)
+        report(str(exc) if isinstance(exc, OSError) else f"{type(exc).__name__}: {exc} (a bug; --debug shows more)")
         code = 1
     sys.exit(code)

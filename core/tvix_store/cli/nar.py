@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import click
 
@@ -32,8 +33,9 @@ def dump(stores: StoreOptions, location: str) -> None:
 async def _dump(stores: StoreOptions, location: str) -> None:
     async with stores.open() as services:
         tree = await load_tree(await locate(services, location), services.directories)
-        async for piece in render_nar(tree, services.blobs):
-            await asyncio.to_thread(write_stdout, piece)
+        async with aclosing(render_nar(tree, services.blobs)) as pieces:
+            async for piece in pieces:
+                await asyncio.to_thread(write_stdout, piece)
 
 
 @nar.command("hash", short_help="Print size and SHA-256 of the NAR of a store path.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 
 __all__ = ["write_stdout"]
@@ -9,7 +11,10 @@ __all__ = ["write_stdout"]
 
 def write_stdout(data: bytes) -> None:
     """Write all of ``data`` at once; blocks while the reader is slow."""
+    stdout = sys.stdout.fileno()
     view = memoryview(data)
     while view:
-        written = sys.stdout.buffer.raw.write(view)  # type: ignore[union-attr]  # a file or pipe has a raw stream
-        view = view[written:]
+        try:
+            view = view[os.write(stdout, view) :]
+        except BlockingIOError:  # somebody made the pipe non-blocking
+            select.select([], [stdout], [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import click
@@ -23,7 +22,7 @@ def plugins() -> None:
     for row in rows:
         print("  ".join((*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4])))
     if any(row[4] not in ("ok", "STATE") for row in rows):
-        sys.exit(1)
+        click.get_current_context().exit(1)
 
 
 def _rows(registry: Registry) -> Iterator[tuple[str, str, str, str, str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -39,15 +41,17 @@ class _OnTerminal:
         if self._progress is not None:
             self._progress.stop()
 
-    def print(self, line: str) -> None:
-        """A result on stdout, without damage to the display."""
-        if self._progress is not None and sys.stdout.isatty():
-            self._progress.console.file.flush()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The display is not there meanwhile, so that lines can be written."""
+        if self._progress is not None:
             self._progress.stop()
-            print(line, flush=True)
-            self._progress.start()
-        else:
-            print(line, flush=True)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            if self._progress is not None:
+                self._progress.start()
 
 
 class FilesProgress(_OnTerminal):
@@ -57,7 +61,7 @@ class FilesProgress(_OnTerminal):
         console = Console(stderr=True)
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[files]} files"),
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),

@@ -54,7 +54,8 @@ class StoreOptions:
         for kind, url in zip(SERVICE_KINDS, (self.blob, self.directory, self.path_info), strict=True):
             if url is not None:
                 entries[kind] = {ROOT_NAMES[0]: registry.from_url(kind, url)}
-        return StoreConfig("command line", entries)
+        given = self.blob or self.directory or self.path_info
+        return StoreConfig("command line" if given else fallback.source, entries)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Services]:

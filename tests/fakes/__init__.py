@@ -1,0 +1,1 @@
+"""Stand-ins for what is not what a test is about."""
