@@ -1,0 +1,1 @@
+"""Services that keep everything in memory and lose it when they end: for tests and caches."""

@@ -1,0 +1,1 @@
+"""Services that keep everything in one SQLite database, or in several."""
