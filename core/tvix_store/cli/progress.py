@@ -11,7 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
+    FileSizeColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
@@ -63,7 +63,7 @@ class FilesProgress(_OnTerminal):
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[files]} files"),
-            DownloadColumn(binary_units=True),
+            FileSizeColumn(),
             TransferSpeedColumn(),
             TimeElapsedColumn(),
         )

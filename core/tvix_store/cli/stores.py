@@ -13,6 +13,7 @@ import click
 
 from tvix_store.composition import Composition
 from tvix_store.config import Kind
+from tvix_store.errors import Unavailable
 from tvix_store.frontend import Services
 from tvix_store.registry import Registry
 from tvix_store.store_config import ROOT_NAMES, SERVICE_KINDS, StoreConfig
@@ -22,7 +23,7 @@ __all__ = ["DEFAULT_ADDRESS", "StoreOptions", "default_state_dir", "embedded_def
 DEFAULT_ADDRESS = "localhost:8000"
 """Where ``run`` listens when nothing else is said, and where clients look for it."""
 
-_DEFAULT_URL = f"grpc+http://{DEFAULT_ADDRESS}"
+_DEFAULT_URL = f"grpc+http://{DEFAULT_ADDRESS}?wait-connect=1"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,10 +60,22 @@ class StoreOptions:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Services]:
-        """The services; a running daemon's unless the options say otherwise."""
+        """The services; a running daemon's unless the options say otherwise.
+
+        Raises:
+            Unavailable: There is none at the default address.
+        """
         registry = Registry.load()
-        async with Composition(self.store_config(registry), registry) as composition:
-            yield await composition.services()
+        config = self.store_config(registry)
+        async with Composition(config, registry) as composition:
+            try:
+                services = await composition.services()
+            except Unavailable as exc:
+                if self.config is not None or None not in (self.blob, self.directory, self.path_info):
+                    raise
+                hint = "`tvix-store run` starts one, --store names another"
+                raise Unavailable(f"no store answers at {DEFAULT_ADDRESS}; {hint}") from exc
+            yield services
 
 
 def store_options(default: str) -> Callable[[F], F]:

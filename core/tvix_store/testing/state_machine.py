@@ -100,9 +100,9 @@ class ServiceMachine(RuleBasedStateMachine, Generic[S]):
             try:
                 found = [found async for found in listing()]
             except Unsupported:
-                assert not stated
+                assert not stated, "list is refused, though capabilities stated it"
                 return None
-            assert stated
+            assert stated, "list works, though capabilities did not state it before the call"
             return found
 
         return self.call(collect())
@@ -112,9 +112,9 @@ class ServiceMachine(RuleBasedStateMachine, Generic[S]):
         try:
             self.call(delete)
         except Unsupported:
-            assert not stated
+            assert not stated, "delete is refused, though capabilities stated it"
             return False
-        assert stated
+        assert stated, "delete works, though capabilities did not state it before the call"
         return True
 
     def teardown(self) -> None:
