@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import islice
 
 from tvix_store import nar
 from tvix_store.blob import BlobService
@@ -18,6 +20,8 @@ from tvix_store.nar_calculation import NarCalculationService, NarDigest
 from tvix_store.nodes import Directory, DirectoryNode, FileNode, Node, SymlinkNode
 
 __all__ = ["RenderingNarCalculation", "Tree", "load_tree", "render_nar"]
+
+_WINDOWS_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,7 @@ def _wrong_size(node: FileNode, size: int) -> InvalidObject:
 async def render_nar(tree: Tree, blobs: BlobService) -> AsyncGenerator[bytes]:
     """The NAR of a tree, in pieces of ``limits.PIECE_BYTES`` to a little more than ``limits.SMALL_BLOB_BYTES``.
 
-    Small files are fetched in batches, one batch ahead of what is being sent; large ones are streamed. Whoever may
+    Small files are fetched in batches, two of them ahead of what is being sent; large ones are streamed. Whoever may
     stop before the end closes the generator, as ``contextlib.aclosing`` does, so that nothing is read any more.
 
     Raises:
@@ -196,34 +200,35 @@ async def render_nar(tree: Tree, blobs: BlobService) -> AsyncGenerator[bytes]:
     tree.nar_size()
     writer = nar.NarWriter()
     windows = _windows(tree)
+    ahead: deque[tuple[_Window, asyncio.Future[Sequence[bytes | None]]]] = deque()
 
-    async def fetch() -> tuple[_Window, list[bytes]] | None:
-        window = next(windows, None)
-        if window is None:
-            return None
-        contents = await _contents(window, blobs) if window.small else ()
-        return window, await asyncio.to_thread(_render, writer, window, contents)
+    def look_ahead() -> None:
+        for window in islice(windows, _WINDOWS_AHEAD - len(ahead)):
+            ahead.append((window, asyncio.ensure_future(_contents(window, blobs))))
 
-    ahead = asyncio.ensure_future(fetch())
     try:
-        while (fetched := await ahead) is not None:
-            window, pieces = fetched
-            if window.large is None:
-                ahead = asyncio.ensure_future(fetch())
-            for piece in pieces:
+        look_ahead()
+        while ahead:
+            window, fetching = ahead[0]
+            contents = await fetching
+            ahead.popleft()
+            look_ahead()
+            for piece in await asyncio.to_thread(_render, writer, window, contents):
                 yield piece
-            if window.large is not None:  # it comes first, since the writer takes one step after the other
+            if window.large is not None:
                 async with aclosing(_stream(writer, window.large, blobs)) as stream:
                     async for piece in stream:
                         yield piece
-                ahead = asyncio.ensure_future(fetch())
         writer.finish()
     finally:
-        ahead.cancel()
-        await asyncio.gather(ahead, return_exceptions=True)
+        for _, fetching in ahead:
+            fetching.cancel()
+        await asyncio.gather(*(fetching for _, fetching in ahead), return_exceptions=True)
 
 
 async def _contents(window: _Window, blobs: BlobService) -> Sequence[bytes | None]:
+    if not window.small:
+        return ()
     try:
         return await blobs.get_many(window.small, max_blob_bytes=window.largest)
     except LimitExceeded as exc:

@@ -265,7 +265,7 @@ async def test_a_failing_store_is_told_as_it_is(store: Store) -> None:
 
 async def second_window_hangs(store: Store) -> tuple[AsyncGenerator[bytes], Hang]:
     """A NAR whose first window was fetched; the second never comes."""
-    node = await store.put(many_files(3 * BATCH_COUNT))
+    node = await store.put(many_files(5 * BATCH_COUNT))
     hang = Hang()
 
     async def on_get() -> None:
@@ -276,11 +276,11 @@ async def second_window_hangs(store: Store) -> tuple[AsyncGenerator[bytes], Hang
     return render_nar(await load_tree(node, store.directories), store.blobs), hang
 
 
-async def test_the_next_window_is_on_its_way_while_one_is_sent(store: Store) -> None:
+async def test_two_windows_and_no_more_are_on_their_way_while_one_is_sent(store: Store) -> None:
     pieces, hang = await second_window_hangs(store)
     assert await anext(pieces)
     await hang.called.wait()
-    assert len(store.counting.got) == 2
+    assert len(store.counting.got) == 3
     await pieces.aclose()
 
 
