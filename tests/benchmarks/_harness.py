@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -43,21 +42,13 @@ def compare(contestants: Mapping[str, Callable[[], float]], runs: int, n_bytes: 
     floor_name = next(iter(contestants))
     floor = seconds[floor_name]
     print(f"{'':44} {'median':>9} {'min':>8} {'max':>8} {'ratio':>7}" + ("    MiB/s" if n_bytes else ""))
-    for name, taken in seconds.items():
-        ratio = statistics.median(mine / base for mine, base in zip(taken, floor, strict=True))
-        median = statistics.median(taken)
+    for name, runs_of_one in seconds.items():
+        ratio = statistics.median(mine / base for mine, base in zip(runs_of_one, floor, strict=True))
+        median = statistics.median(runs_of_one)
         rate = f" {n_bytes / median / 2**20:8.0f}" if n_bytes else ""
-        print(f"{name:44} {median:8.2f}s {min(taken):7.2f}s {max(taken):7.2f}s {ratio:6.2f}x{rate}")
+        print(f"{name:44} {median:8.2f}s {min(runs_of_one):7.2f}s {max(runs_of_one):7.2f}s {ratio:6.2f}x{rate}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"peak resident memory of this process: {peak} MiB; {len(os.sched_getaffinity(0))} cores")
-
-
-@contextlib.contextmanager
-def timed(into: list[float]) -> Iterator[None]:
-    """Append the seconds that the block takes."""
-    start = time.perf_counter()
-    yield
-    into.append(time.perf_counter() - start)
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ async def _pieces(messages: int) -> AsyncIterator[bytes]:
 async def bare_get(socket: str, messages: int) -> float:
     async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
         start = time.perf_counter()
-        async for _ in channel.unary_stream("/bare/Get")(b""):
+        async for _ in channel.unary_stream("/bare/Get", None, None)(b""):
             pass
         return time.perf_counter() - start
 
@@ -69,7 +69,7 @@ async def bare_get(socket: str, messages: int) -> float:
 async def bare_put(socket: str, messages: int) -> float:
     async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
         start = time.perf_counter()
-        await channel.stream_unary("/bare/Put")(_pieces(messages))
+        await channel.stream_unary("/bare/Put", None, None)(_pieces(messages))
         return time.perf_counter() - start
 
 

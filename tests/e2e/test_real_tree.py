@@ -44,11 +44,13 @@ def imported(url: str, copy: Path) -> str:
 
 
 def _sha256_of(command: list[str]) -> str:
+    hasher = hashlib.sha256()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        digest = hashlib.file_digest(process.stdout, "sha256").hexdigest()
+        while piece := process.stdout.read(1 << 20):
+            hasher.update(piece)
     assert process.returncode == 0
-    return digest
+    return hasher.hexdigest()
 
 
 def test_the_store_path_is_the_one_of_nix(nix_store: str, imported: str, copy: Path, tmp_path: Path) -> None:
