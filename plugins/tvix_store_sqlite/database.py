@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sqlite3
 import tempfile
@@ -23,6 +24,8 @@ from tvix_store_sqlite.schema import open_reader, open_writer
 from tvix_store_sqlite.uploads import Uploads, is_anything_unfinished, sweep
 
 __all__ = ["Database"]
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -63,6 +66,7 @@ class Database(AsyncResource):
         self._lock = threading.Lock()
         self._jobs: deque[_Job] = deque()
         self._drain_is_due = False
+        self._sweep_is_due = False
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
 
@@ -161,8 +165,16 @@ class Database(AsyncResource):
         return finished
 
     def sweep(self) -> Future[None]:
-        """Remove what is left of blobs that were deleted or not finished, between other writes."""
-        return self.repeat(partial(sweep, uploads=self.uploads))
+        """Remove what is left of blobs that were deleted or not finished, between other writes.
+
+        If that fails, it is tried again after the next write that does not.
+        """
+        sweeping = self.repeat(partial(sweep, uploads=self.uploads))
+        sweeping.add_done_callback(self._remember_to_sweep)
+        return sweeping
+
+    def _remember_to_sweep(self, sweeping: Future[None]) -> None:
+        self._sweep_is_due = sweeping.exception() is not None
 
     def _is_closed(self) -> Unavailable:
         return Unavailable(f"database {self.path}: is closed")
@@ -225,6 +237,9 @@ class Database(AsyncResource):
                 writer.execute("ROLLBACK")
             raise
         self.commits += 1
+        if self._sweep_is_due and not self._closed:
+            self._sweep_is_due = False
+            self.sweep()
         return outcomes
 
     async def aclose(self) -> None:
@@ -252,7 +267,10 @@ class Database(AsyncResource):
         if self._writer is None:
             return
         with translated(self.path), contextlib.closing(self._writer) as writer:
-            writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            try:
+                writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error as exc:  # then all of it is in the log still, whence the next to open it takes it
+                logger.warning("database %s: the log stays beside it: %s", self.path, exc)
 
 
 @dataclass(frozen=True, slots=True)

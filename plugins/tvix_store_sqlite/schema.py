@@ -31,9 +31,10 @@ CREATE TABLE directory (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, dat
 CREATE TABLE path_info (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, data BLOB NOT NULL);
 """
 
-_PAGE_BYTES = 16 * KIB
-_CACHE_BYTES = 8 * MIB
-_CHECKPOINT_BYTES = 16 * MIB
+_PAGE_BYTES = 8 * KIB
+_WRITER_CACHE_BYTES = 16 * MIB
+_READER_CACHE_BYTES = 4 * MIB
+_CHECKPOINT_BYTES = 32 * MIB
 _WAL_LIMIT_BYTES = 64 * MIB
 _CACHED_STATEMENTS = 256
 _BUSY_TIMEOUT_S = 30.0
@@ -42,7 +43,7 @@ _BUSY_PAUSE_S = 0.02
 _SYNCHRONOUS = {Durability.COMMIT: "FULL", Durability.BATCHED: "NORMAL", Durability.NONE: "OFF"}
 
 
-def _connect(path: str, mode: str, *, query_only: bool = False) -> sqlite3.Connection:
+def _connect(path: str, mode: str, cache_bytes: int) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{quote(path)}?mode={mode}",
         uri=True,
@@ -52,8 +53,8 @@ def _connect(path: str, mode: str, *, query_only: bool = False) -> sqlite3.Conne
         cached_statements=_CACHED_STATEMENTS,
     )
     try:
-        connection.execute(f"PRAGMA cache_size = {-_CACHE_BYTES // KIB}")
-        connection.execute(f"PRAGMA query_only = {'ON' if query_only else 'OFF'}")
+        connection.execute(f"PRAGMA cache_size = {-cache_bytes // KIB}")
+        connection.execute(f"PRAGMA query_only = {int(mode == 'rw')}")
     except BaseException:
         connection.close()
         raise
@@ -62,7 +63,7 @@ def _connect(path: str, mode: str, *, query_only: bool = False) -> sqlite3.Conne
 
 def open_reader(path: str) -> sqlite3.Connection:
     """A connection that only reads, to a database that is set up."""
-    return _connect(path, "rw", query_only=True)
+    return _connect(path, "rw", _READER_CACHE_BYTES)
 
 
 def open_writer(path: str, durability: Durability) -> sqlite3.Connection:
@@ -76,7 +77,7 @@ def open_writer(path: str, durability: Durability) -> sqlite3.Connection:
     """
     _check_place(path)
     try:
-        connection = _connect(path, "rwc")
+        connection = _connect(path, "rwc", _WRITER_CACHE_BYTES)
         try:
             _set_up(connection, path)
             connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 async def allow(database: Database, n_bytes: int) -> None:
     """Let the database grow to this size and no further; SQLite then fails as it does on a full disk."""
-    await database.write(lambda c: c.execute(f"PRAGMA max_page_count = {n_bytes // (16 * KIB)}").fetchall())
+    await database.write(lambda c: c.execute(f"PRAGMA max_page_count = {n_bytes // (8 * KIB)}").fetchall())
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ async def test_an_empty_file_is_set_up(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "store.sqlite")) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-        assert connection.execute("PRAGMA page_size").fetchone() == (16384,)
+        assert connection.execute("PRAGMA page_size").fetchone() == (8192,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
@@ -149,7 +149,7 @@ async def test_many_processes_set_up_one_file_at_once(tmp_path: Path) -> None:
 async def test_a_file_that_was_only_begun_is_finished(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     with closing(sqlite3.connect(path)) as connection:  # killed before the tables were there
-        connection.execute("PRAGMA page_size = 16384")
+        connection.execute("PRAGMA page_size = 8192")
         connection.execute("PRAGMA journal_mode = WAL")
     await set_up(path)
 
@@ -169,7 +169,7 @@ async def test_pages_that_are_damaged_are_found_when_they_are_read(tmp_path: Pat
     path = tmp_path / "store.sqlite"
     async with await Database.open(str(path)) as database:
         await SqliteDirectoryService("test", database).put_many(list(GOLDEN_DIRECTORIES.values()))
-    make_noise(path, 16384)  # all but the first page, which has the names of the tables
+    make_noise(path, 8192)  # all but the first page, which has the names of the tables
     digests = [directory.digest for directory in GOLDEN_DIRECTORIES.values()]
     with pytest.raises(CorruptObject):
         await get_directories(path, digests)

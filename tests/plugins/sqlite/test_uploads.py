@@ -19,8 +19,10 @@ from tvix_store.errors import Unavailable
 from tvix_store.limits import MIB
 from tvix_store.testing.blob_access import assert_absent, list_blobs, read_blob, write_blob
 from tvix_store.testing.fixtures import contents
+from tvix_store_sqlite import schema
 from tvix_store_sqlite.blob import SqliteBlobService
 from tvix_store_sqlite.database import Database
+from tvix_store_sqlite.uploads import is_anything_unfinished
 
 pytestmark = pytest.mark.anyio
 
@@ -202,3 +204,21 @@ async def test_an_upload_whose_chunks_were_removed_says_so(service: SqliteBlobSe
         with pytest.raises(Unavailable, match="write it again"):
             await writer.close()
     await assert_absent(service, B3Digest.of(DATA))
+
+
+async def test_waste_that_could_not_be_removed_is_removed_after_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_BUSY_TIMEOUT_S", 0.05)
+    async with await Database.open(str(tmp_path / "store.sqlite")) as database:
+        service = SqliteBlobService("test", database)
+        writer = await start(service)
+        with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await writer.aclose()
+            other.execute("ROLLBACK")
+        assert count(database.path, "chunk") > 10
+        await service.put_many([HashedBlob(b"something")])
+        while await database.write(is_anything_unfinished):
+            pass  # the database sweeps by itself, between writes
+        assert counts(database.path) == {**NOTHING, "content": 1}
