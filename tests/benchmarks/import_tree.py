@@ -26,7 +26,7 @@ def floor(paths: list[str]) -> float:
     """Read, hash and insert."""
     with scratch() as directory:
         database = sqlite3.connect(directory / "floor.sqlite", isolation_level=None)
-        database.execute("PRAGMA page_size = 16384")
+        database.execute("PRAGMA page_size = 8192")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("CREATE TABLE blob (id INTEGER PRIMARY KEY, digest BLOB UNIQUE, data BLOB)")
