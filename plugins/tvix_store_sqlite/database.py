@@ -92,6 +92,7 @@ class Database(AsyncResource):
             self._writer = open_writer(self.path, self.durability)
             if is_anything_unfinished(self._writer):
                 self.sweep()
+        self.uploads.remove_dead_locks()
 
     async def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """The result of ``function``, run in a thread with a connection that only reads.

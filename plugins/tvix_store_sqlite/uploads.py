@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import secrets
 import sqlite3
@@ -52,16 +53,9 @@ class Uploads:
             if self._descriptor is None:
                 lock_path = self._lock_path(self._token)
                 try:
-                    descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                    try:
-                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BaseException:
-                        os.close(descriptor)
-                        os.unlink(lock_path)
-                        raise
+                    self._descriptor = _locked(lock_path)
                 except OSError as exc:
                     raise Unavailable(f"{lock_path}: the lock for uploads cannot be had: {exc.strerror}") from exc
-                self._descriptor = descriptor
             self._count += 1
             upload = f"{self._token}:{self._count}"
             self._alive.add(upload)
@@ -77,23 +71,12 @@ class Uploads:
         token = upload.partition(":")[0]
         if token == self._token:
             return upload in self._alive
-        lock_path = self._lock_path(token)
-        try:
-            descriptor = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True  # cannot be told, so leave it alone
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(lock_path)
-            return False
-        finally:
-            os.close(descriptor)
+        return not _remove_unless_locked(self._lock_path(token))
+
+    def remove_dead_locks(self) -> None:
+        """Remove the locks of processes that were killed, also of those that left nothing else."""
+        for lock_path in glob.glob(f"{glob.escape(self._path)}-upload-*"):
+            _remove_unless_locked(lock_path)
 
     def close(self) -> None:
         """Give up the lock; whatever is unfinished is dead from now on."""
@@ -102,6 +85,51 @@ class Uploads:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._lock_path(self._token))
             os.close(descriptor)
+
+
+def _locked(path: str) -> int:
+    """Make the file and lock it; the descriptor that holds the lock.
+
+    Raises:
+        OSError: That cannot be done.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(path, descriptor):  # and was not removed by somebody who found it before it was locked
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_unless_locked(path: str) -> bool:
+    """Whether the file is gone, removed by us or before; not if somebody holds its lock, or that cannot be told."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def is_anything_unfinished(connection: sqlite3.Connection) -> bool:

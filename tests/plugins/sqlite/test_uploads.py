@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import sqlite3
 import subprocess
 import sys
@@ -193,6 +195,17 @@ async def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
         await swept(beside)
         assert counts(path) == NOTHING
         assert not any("-upload-" in name for name in names(tmp_path))
+
+
+async def test_the_lock_of_a_killed_process_that_left_nothing_else_is_removed(tmp_path: Path) -> None:
+    path = str(tmp_path / "store.sqlite")
+    for token in ("0123456789abcdef", "fedcba9876543210"):
+        (tmp_path / f"store.sqlite-upload-{token}").touch(0o600)
+    of_another = os.open(f"{path}-upload-fedcba9876543210", os.O_RDONLY)
+    fcntl.flock(of_another, fcntl.LOCK_EX)
+    async with await Database.open(path):
+        assert [name for name in names(tmp_path) if "-upload-" in name] == ["store.sqlite-upload-fedcba9876543210"]
+    os.close(of_another)
 
 
 async def test_an_upload_whose_chunks_were_removed_says_so(service: SqliteBlobService) -> None:
