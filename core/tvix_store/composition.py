@@ -22,6 +22,7 @@ from tvix_store.config import (
 from tvix_store.directory import DirectoryService
 from tvix_store.errors import ConfigError, StoreError
 from tvix_store.frontend import Frontend, Services
+from tvix_store.nar_calculation import FirstNarCalculation, NarCalculationService
 from tvix_store.nar_render import RenderingNarCalculation
 from tvix_store.path_info import PathInfoService
 from tvix_store.registry import Registry
@@ -228,7 +229,9 @@ class _Context:
         assert isinstance(blobs, BlobService)
         assert isinstance(directories, DirectoryService)
         assert isinstance(path_infos, PathInfoService)
-        calculation = path_infos.nar_calculation() or RenderingNarCalculation(blobs, directories)
+        calculation: NarCalculationService = RenderingNarCalculation(blobs, directories)
+        if (far := path_infos.nar_calculation()) is not None:
+            calculation = FirstNarCalculation(far, calculation)
         return Services(blobs, directories, path_infos, calculation)
 
     async def shared(self, key: Hashable, open_: Callable[[], Awaitable[AbstractAsyncContextManager[T]]]) -> T:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from tvix_store.errors import DanglingReference, Unsupported
 from tvix_store.nodes import Node
 
-__all__ = ["NarCalculationService", "NarDigest"]
+__all__ = ["FirstNarCalculation", "NarCalculationService", "NarDigest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,20 @@ class NarCalculationService(ABC):
             DanglingReference: A blob or directory below ``node`` is absent.
             InvalidObject: A blob is longer or shorter than its node says.
         """
+
+
+class FirstNarCalculation(NarCalculationService):
+    """Asks ``first``, which is nearer to the contents if it has them, and ``second`` if it has not.
+
+    A remote store has what this one has only if it is behind all three services.
+    """
+
+    def __init__(self, first: NarCalculationService, second: NarCalculationService) -> None:
+        self._first = first
+        self._second = second
+
+    async def calculate_nar(self, node: Node) -> NarDigest:
+        try:
+            return await self._first.calculate_nar(node)
+        except (DanglingReference, Unsupported):
+            return await self._second.calculate_nar(node)

@@ -13,6 +13,7 @@ from tvix_store.blob import BlobService
 from tvix_store.composition import Composition
 from tvix_store.directory import DirectoryService
 from tvix_store.frontend import Services
+from tvix_store.ingest import ingest_path
 from tvix_store.path_info import PathInfoService
 from tvix_store.registry import Registry
 from tvix_store.store_config import StoreConfig
@@ -90,3 +91,15 @@ class TestPathInfosInASecondProcess(_Composed, PathInfoServiceSuite):
             path_infos = (await composition.services()).path_infos
             await path_infos.delete([path_info.store_path.digest async for path_info in path_infos.list()])
         return services.path_infos
+
+
+@pytest.mark.anyio
+class TestAll(_Composed):
+    async def test_the_nar_of_what_the_far_store_does_not_have_is_calculated_here(
+        self, services: Services, tmp_path: Path
+    ) -> None:
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        (tree / "file").write_bytes(b"contents")
+        ingested = await ingest_path(tree, services.blobs, services.directories)
+        assert await services.nar_calculation.calculate_nar(ingested.node) == ingested.nar
