@@ -10,7 +10,8 @@ import pytest
 from tvix_store.errors import InvalidObject
 from tvix_store.nar_dump import dump_path
 from tvix_store.nar_reader import NarReader
-from vectors.nar import STREAMS, TREES, Dir, File, Stream, encode, materialise, read_back
+from vectors.nar import TREES, Dir, File, encode, materialise, read_back
+from vectors.nar_streams import STREAMS, Stream
 
 every_tree = pytest.mark.parametrize("name", TREES)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tvix_store.errors import InvalidObject, LimitExceeded
 from tvix_store.nar import NarWriter
 from tvix_store.nar_reader import DirectoryEnd, DirectoryStart, Event, FileData, FileEnd, FileStart, NarReader, Symlink
-from vectors.nar import ACCEPT, LIMIT, MAGIC, STREAMS, TRAILING, TREES, Dir, File, Link, Stream, T, Tree, encode, nested
+from vectors.nar import MAGIC, TREES, Dir, File, Link, T, Tree, encode, nested
+from vectors.nar_streams import ACCEPT, LIMIT, STREAMS, TRAILING, Stream
 
 every_tree = pytest.mark.parametrize("name", TREES)
 every_stream = pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)

@@ -8,9 +8,11 @@ import pty
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,6 +195,36 @@ def test_without_a_store_there_is_one_clear_line(command: str, folder: Path) -> 
     result = subprocess.run([command, "ls", "--store", url], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(f"error: {url}: ")
+    assert result.stderr.count("\n") == 1
+
+
+class GoingAway(socketserver.StreamRequestHandler):
+    """HTTP/2 as far as to end the connection, with an error, once there is a call."""
+
+    SETTINGS = bytes.fromhex("000000 04 00 00000000")
+    GOAWAY = bytes.fromhex("000008 07 00 00000000 00000000 00000002")
+    PREFACE_BYTES, HEADER_BYTES, HEADERS = 24, 9, 1
+
+    def handle(self) -> None:
+        self.rfile.read(self.PREFACE_BYTES)
+        self.wfile.write(self.SETTINGS)
+        while header := self.rfile.read(self.HEADER_BYTES):
+            self.rfile.read(int.from_bytes(header[:3], "big"))
+            if header[3] == self.HEADERS:
+                self.wfile.write(self.GOAWAY)
+
+
+def test_a_store_that_goes_away_is_one_line(command: str, folder: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    with socketserver.ThreadingUnixStreamServer(f"{folder}/leaving", GoingAway) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        arguments = [command, "ls", "--store", f"grpc+unix:{folder}/leaving"]
+        result = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False)
+        server.shutdown()
+        thread.join()
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
 
 
@@ -381,6 +413,13 @@ def test_daemon_serves_what_its_flags_say(command: str, folder: Path, tmp_path: 
         hello = store.client("import", materialise(TREES["hello"], tmp_path / "hello"))
         assert (hello.returncode, hello.stderr) == (0, b"")
         assert store.stop()[0] == 0
+
+
+def test_flags_that_have_no_effect_are_named(command: str, folder: Path) -> None:
+    flags = ["--store", "memory://", "-l", f"{folder}/effect", "--tcp-listen-backlog", 128, "--tcp-keepalive", "60000"]
+    with Store(command, "daemon", *flags) as store:
+        warning = next(line for line in store.log if "no effect" in line)
+        assert warning.endswith("--tcp-listen-backlog has no effect here")
 
 
 def test_daemon_on_tcp(command: str, tmp_path: Path) -> None:

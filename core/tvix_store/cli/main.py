@@ -50,6 +50,8 @@ for _command in (
 
 def main() -> None:
     """Run the program and exit: 0, 1 for an error, 2 for wrong usage or configuration, 130 when interrupted."""
+    # grpc, once imported, writes to stderr by itself, such as "Got goaway" beside our one line for an error.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     arguments = ["--otlp=true" if argument == "--otlp" else argument for argument in sys.argv[1:]]
     debug = "--debug" in arguments
     try:
