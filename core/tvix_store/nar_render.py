@@ -197,7 +197,7 @@ async def render_nar(tree: Tree, blobs: BlobService) -> AsyncGenerator[bytes]:
         InvalidObject: A blob is longer or shorter than its node says.
         LimitExceeded: The tree cannot be a NAR; before any piece.
     """
-    tree.nar_size()
+    await asyncio.to_thread(tree.nar_size)  # it takes long for a tree of a million entries
     writer = nar.NarWriter()
     windows = _windows(tree)
     ahead: deque[tuple[_Window, asyncio.Future[Sequence[bytes | None]]]] = deque()

@@ -6,6 +6,7 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from itertools import islice
 
 from tvix_store.capabilities import Capabilities
 from tvix_store.digest import B3Digest
@@ -143,14 +144,16 @@ class _Walk:
         found: list[tuple[B3Digest, _Found]] = []
         n_bytes = 0
         while self._waiting and len(found) < BATCH_COUNT and n_bytes < _WALK_BYTES:
-            digests = [self._waiting.popleft() for _ in range(min(len(self._waiting), _WALK_STEP))]
-            encodings = messages.get_many(connection, "directory", [digest.raw for digest in digests])
-            for digest, data in zip(digests, encodings, strict=True):
+            digests = list(islice(self._waiting, _WALK_STEP))
+            for data in messages.each(connection, "directory", [digest.raw for digest in digests]):
+                digest = self._waiting.popleft()
                 directory = _decoded(digest, data)
                 found.append((digest, directory))
                 n_bytes += len(data or b"")
                 if isinstance(directory, Directory):
                     self._add_children(directory)
+                if n_bytes >= _WALK_BYTES:
+                    break
         return found
 
     def _add_children(self, directory: Directory) -> None:

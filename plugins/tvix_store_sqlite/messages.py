@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Literal
 
+from tvix_store.limits import KIB, MIB
 from tvix_store_sqlite.statements import IN_VALUES, PUT_ROWS, flat, marks, rows, slices
 
-__all__ = ["Row", "Table", "delete", "discard", "get_many", "keys_after", "page_after", "put_many"]
+__all__ = ["Row", "Table", "delete", "discard", "each", "get_many", "keys_after", "page_after", "put_many"]
 
 Row = tuple[bytes, bytes]
 """A key and the encoding of what it stands for."""
 
 Table = Literal["directory", "path_info"]
+
+_PAGE_BYTES = 1 * MIB
+
+_SHORT_BYTES = 16 * KIB
+"""Nearly all of them are shorter; a message can have a few MiB."""
 
 
 def put_many(connection: sqlite3.Connection, table: Table, encodings: Iterable[Row]) -> None:
@@ -34,11 +41,30 @@ def get_many(connection: sqlite3.Connection, table: Table, keys: Sequence[bytes]
     return [found.get(key) for key in keys]
 
 
+def each(connection: sqlite3.Connection, table: Table, keys: Sequence[bytes]) -> Iterator[bytes | None]:
+    """As ``get_many``, one by one; of those to come, no more are held than short ones and few."""
+    for part in slices(keys, IN_VALUES):
+        select = f"SELECT digest, iif(length(data) <= ?, data, NULL) FROM {table} WHERE digest IN ({marks(part)})"
+        found: dict[bytes, bytes | None] = dict(connection.execute(select, (_SHORT_BYTES, *part)))
+        for key in part:
+            data = found.get(key)
+            if data is None and key in found:  # it is long
+                (data,) = get_many(connection, table, [key])
+            yield data
+
+
 def page_after(connection: sqlite3.Connection, table: Table, key: bytes, limit: int) -> list[Row]:
-    """The next rows in the order of their keys."""
-    return connection.execute(
-        f"SELECT digest, data FROM {table} WHERE digest > ? ORDER BY digest LIMIT ?", (key, limit)
-    ).fetchall()
+    """The next rows in the order of their keys; fewer than ``limit``, but at least one, where they are long."""
+    page: list[Row] = []
+    n_bytes = 0
+    select = f"SELECT digest, data FROM {table} WHERE digest > ? ORDER BY digest LIMIT ?"
+    with closing(connection.execute(select, (key, limit))) as found:
+        for row in found:
+            page.append(row)
+            n_bytes += len(row[1])
+            if n_bytes >= _PAGE_BYTES:
+                break
+    return page
 
 
 def keys_after(connection: sqlite3.Connection, table: Table, key: bytes, limit: int) -> list[bytes]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from tvix_store.capabilities import Capabilities
@@ -32,7 +33,13 @@ _MAX_WINDOW = 256
 """How many blobs are fetched before the first of them is sent. A client that asks for more bytes than a batch may
 have so costs us at most 256 blobs of the largest size, and one that keeps to the bounds five lookups."""
 
+_FIRST_MESSAGES = 8
+_MAX_MESSAGES = 32
+"""The same for directories and path infos: each may have a whole message of entries, and those take many times its
+bytes in memory, and up to a second to decode."""
+
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 def _capabilities(of: Capabilities) -> batch.ServiceCapabilities:
@@ -92,6 +99,20 @@ async def _in_messages(items: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _in_slots(answers: Sequence[Slot]) -> Iterable[bytes]:
     for message in cut(answers, map(_length, answers)):
         yield slots(message)
+
+
+async def _in_windows(
+    keys: Sequence[K], fetch: Callable[[Sequence[K]], Awaitable[Sequence[Slot]]], *, first: int, most: int
+) -> AsyncIterator[bytes]:
+    """Messages of slots for ``keys``, fetched as many at once as are likely to be no more than a batch."""
+    start, window = 0, first
+    while start < len(keys):
+        answers = await fetch(keys[start : start + window])
+        for message in _in_slots(answers):
+            yield message
+        start += len(answers)
+        average = sum(map(_length, answers)) // len(answers)
+        window = max(1, min(most, BATCH_BYTES // max(average, 1)))
 
 
 def _length(answer: Slot) -> int:
@@ -157,14 +178,9 @@ class BatchHandlers:
         """Whole blobs, a window at a time, so that what is held does not depend on what was asked for."""
         digests = _digests(request.digests)
         limit = min(request.max_blob_bytes or SMALL_BLOB_BYTES, SMALL_BLOB_BYTES)
-        start, window = 0, _FIRST_WINDOW
-        while start < len(digests):
-            answers = await self._blob_slots(digests[start : start + window], limit)
-            for message in _in_slots(answers):
-                yield message
-            start += len(answers)
-            average = sum(map(_length, answers)) // len(answers)
-            window = max(1, min(_MAX_WINDOW, BATCH_BYTES // max(average, 1)))
+        fetch = partial(self._blob_slots, limit=limit)
+        async for message in _in_windows(digests, fetch, first=_FIRST_WINDOW, most=_MAX_WINDOW):
+            yield message
 
     async def _blob_slots(self, digests: Sequence[B3Digest], limit: int) -> Sequence[Slot]:
         try:
@@ -221,9 +237,13 @@ class BatchHandlers:
 
     async def get_directories(self, request: batch.Digests) -> AsyncIterator[bytes]:
         """Single directories."""
-        found = await self._directories.get_many(_digests(request.digests))
-        for message in _in_slots([None if directory is None else directory.encode() for directory in found]):
+        digests = _digests(request.digests)
+        async for message in _in_windows(digests, self._directory_slots, first=_FIRST_MESSAGES, most=_MAX_MESSAGES):
             yield message
+
+    async def _directory_slots(self, digests: Sequence[B3Digest]) -> Sequence[Slot]:
+        found = await self._directories.get_many(digests)
+        return [None if directory is None else directory.encode() for directory in found]
 
     async def get_closure(self, request: batch.GetClosureRequest) -> AsyncIterator[bytes]:
         """A directory and all below it, the root first."""
@@ -260,9 +280,12 @@ class BatchHandlers:
     async def get_path_infos(self, request: batch.PathInfoKeys) -> AsyncIterator[bytes]:
         """Path infos by the digests of their store paths."""
         keys = [output_hash_from(key) for key in _check_count(request.output_hashes)]
-        found = await self._path_infos.get_many(keys)
-        for message in _in_slots([None if info is None else encode_path_info(info) for info in found]):
+        async for message in _in_windows(keys, self._path_info_slots, first=_FIRST_MESSAGES, most=_MAX_MESSAGES):
             yield message
+
+    async def _path_info_slots(self, keys: Sequence[bytes]) -> Sequence[Slot]:
+        found = await self._path_infos.get_many(keys)
+        return [None if path_info is None else encode_path_info(path_info) for path_info in found]
 
     async def put_path_infos(self, messages: AsyncIterator[Iterable[bytes]]) -> AsyncIterator[bytes]:
         """Store path infos; answers them as stored."""

@@ -24,6 +24,8 @@ __all__ = ["GrpcFrontend", "ServerOptions"]
 
 logger = logging.getLogger(__name__)
 
+_INT_MAX = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
@@ -123,6 +125,9 @@ class GrpcFrontend(Frontend):
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", self._options.max_streams),
             ("grpc.http.overload_protection", 0),
+            # Of more than 1000 calls that wait to be taken up, over all connections, some would be cancelled at random.
+            ("grpc.server.max_pending_requests", _INT_MAX),
+            ("grpc.server.max_pending_requests_hard_limit", _INT_MAX),
             # Clients may ping us as often as they like; a store does not suffer from it.
             ("grpc.http2.min_ping_interval_without_data_ms", 1000),
             ("grpc.http2.max_ping_strikes", 0),
