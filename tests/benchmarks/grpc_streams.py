@@ -27,6 +27,7 @@ from tvix_store.registry import Registry
 from tvix_store.store_config import StoreConfig
 
 DATA = os.urandom(PIECE_BYTES)
+_MESSAGES_OF_A_BLOB = 256
 
 
 async def bare_server(socket: str, messages: int) -> None:
@@ -87,30 +88,31 @@ def with_services(url: str, work: Callable[[Services], Awaitable[float]]) -> flo
 
 
 async def put(services: Services, messages: int, digests: list[B3Digest]) -> float:
-    first = os.urandom(PIECE_BYTES)  # so it is a blob that the store does not have
+    """Blobs of 64 MiB, always the same one, so that what the store keeps does not grow from run to run."""
     start = time.perf_counter()
-    async with await services.blobs.open_write() as writer:
-        await writer.write(first)
-        for _ in range(messages - 1):
-            await writer.write(DATA)
-        digests.append(await writer.close())
+    for _ in range(messages // _MESSAGES_OF_A_BLOB):
+        async with await services.blobs.open_write() as writer:
+            for _ in range(_MESSAGES_OF_A_BLOB):
+                await writer.write(DATA)
+            digests.append(await writer.close())
     return time.perf_counter() - start
 
 
-async def get(services: Services, digest: B3Digest) -> float:
+async def get(services: Services, messages: int, digest: B3Digest) -> float:
     start = time.perf_counter()
-    reader = await services.blobs.open_read(digest)
-    assert reader is not None
-    async with reader:
-        while await reader.read():
-            pass
+    for _ in range(messages // _MESSAGES_OF_A_BLOB):
+        reader = await services.blobs.open_read(digest)
+        assert reader is not None
+        async with reader:
+            while await reader.read():
+                pass
     return time.perf_counter() - start
 
 
 async def put_batch(services: Services, rounds: int) -> float:
-    batches = [[HashedBlob(os.urandom(8192)) for _ in range(1024)] for _ in range(rounds)]
+    batch = [HashedBlob(index.to_bytes(4, "big") * 2048) for index in range(1024)]
     start = time.perf_counter()
-    for batch in batches:
+    for _ in range(rounds):
         await services.blobs.put_many(batch)
     return time.perf_counter() - start
 
@@ -163,7 +165,7 @@ def main() -> None:
                 compare(
                     {
                         "floor: bare grpcio download": lambda: asyncio.run(bare_get(socket, messages)),
-                        "blob download": lambda: with_services(url, lambda s: get(s, digests[0])),
+                        "blob download": lambda: with_services(url, lambda s: get(s, messages, digests[0])),
                         f"get_many, {rounds} x 1,024 x 8 KiB": lambda: with_services(
                             url, lambda s: get_batch(s, rounds)
                         ),
