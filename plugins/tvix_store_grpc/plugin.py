@@ -140,6 +140,8 @@ class GrpcFrontendConfig(FrontendConfig):
         default=4 * MIB, ge=2 * MIB, le=1024 * MIB, description="Longest message that is received."
     )
     max_streams: int = Field(default=1024, ge=1, description="Calls of one connection that run at once.")
+    max_uploads: int = Field(default=64, ge=1, description="Uploads of blobs that run at once; further ones wait.")
+    upload_wait_s: float = Field(default=30.0, ge=0, description="How long they wait.")
     drain_s: float = Field(default=10.0, ge=0, description="How long running calls may take to end at shutdown.")
     allow_remote_writes: bool = Field(
         default=False, description="Take puts on an address that other machines can reach."
@@ -155,6 +157,8 @@ class GrpcFrontendConfig(FrontendConfig):
             keepalive_s=self.keepalive_s,
             max_message_bytes=self.max_message_bytes,
             max_streams=self.max_streams,
+            max_uploads=self.max_uploads,
+            upload_wait_s=self.upload_wait_s,
             drain_s=self.drain_s,
             allow_remote_writes=self.allow_remote_writes,
         )

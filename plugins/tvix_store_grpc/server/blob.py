@@ -46,7 +46,7 @@ class BlobHandlers:
         return (
             Unary("Stat", StatBlobRequest.FromString, self.stat),
             ServerStream("Read", ReadBlobRequest.FromString, self.read),
-            ClientStream("Put", blob_chunk_data, self.put, writes=True),
+            ClientStream("Put", blob_chunk_data, self.put, writes=True, contents=True),
         )
 
     async def stat(self, request: StatBlobRequest) -> StatBlobResponse:

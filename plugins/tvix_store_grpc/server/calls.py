@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from tvix_store.errors import PermissionDenied, StoreError
+from tvix_store.errors import PermissionDenied, StoreError, Unavailable
 from tvix_store_grpc.status import ERROR_HEADER
 from tvix_store_grpc.streams import closing
 
@@ -94,6 +95,7 @@ class Method:
         handler: Answers it; messages may be encoded already.
         writes: Whether it stores something.
         endless: Whether clients keep it open for no end, so that a drain must not wait for it.
+        contents: Whether it takes contents of blobs, of which some are held while it runs.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Method:
     handler: Callable[[Any], Any]
     writes: bool = False
     endless: bool = False
+    contents: bool = False
 
 
 class Unary(Method):
@@ -148,10 +151,15 @@ class Server:
 
     Args:
         read_only: Why methods that store something are refused; ``None`` if they are not.
+        max_uploads: How many methods that take contents run at once; further ones wait.
+        upload_wait_s: How long they wait.
     """
 
-    def __init__(self, read_only: str | None = None) -> None:
+    def __init__(self, read_only: str | None = None, *, max_uploads: int, upload_wait_s: float) -> None:
         self._read_only = read_only
+        self._max_uploads = max_uploads
+        self._upload_wait_s = upload_wait_s
+        self._uploads = asyncio.Semaphore(max_uploads)
         self._handlers: list[grpc.GenericRpcHandler[Any, Any]] = []
         self.service_names: list[str] = []
         self.stopping = asyncio.Event()
@@ -178,6 +186,9 @@ class Server:
         async def run(raw: bytes, context: Context) -> bytes:
             if method.writes and self._read_only is not None:
                 raise PermissionDenied(self._read_only)
+            if method.contents:
+                async with self._upload():
+                    return _encoded(await method.handler(requests_of(raw, context)))
             if isinstance(method, Unary | ClientStream):
                 return _encoded(await method.handler(requests_of(raw, context)))
             async with closing(method.handler(requests_of(raw, context))) as responses:
@@ -216,6 +227,23 @@ class Server:
         streams = isinstance(method, ServerStream | TwoStreams)
         handler: grpc.RpcMethodHandler[Any, Any] = makers[type(method)](serve_stream if streams else serve)
         return handler
+
+    @asynccontextmanager
+    async def _upload(self) -> AsyncIterator[None]:
+        """A place among the uploads. Whoever has them all and does not go on must not keep others waiting for ever.
+
+        Raises:
+            Unavailable: None became free in time.
+        """
+        try:
+            async with asyncio.timeout(self._upload_wait_s):
+                await self._uploads.acquire()
+        except TimeoutError as exc:
+            raise Unavailable(f"all of {self._max_uploads} uploads at once (max_uploads) are taken, try later") from exc
+        try:
+            yield
+        finally:
+            self._uploads.release()
 
     async def _until_stopping(self, running: Awaitable[R]) -> R:
         call, stopping = asyncio.ensure_future(running), asyncio.ensure_future(self.stopping.wait())

@@ -37,6 +37,8 @@ class ServerOptions:
         keepalive_s: Ping idle connections this often; ``None`` never does.
         max_message_bytes: Longest message that is received.
         max_streams: Calls of one connection that run at once; further ones wait at the client.
+        max_uploads: Uploads of blobs that run at once, over all connections; further ones wait.
+        upload_wait_s: How long they wait.
         drain_s: How long running calls may take to end after the frontend was cancelled.
         allow_remote_writes: Take puts on addresses that other machines can reach.
         batches: Serve the batch extension.
@@ -47,6 +49,8 @@ class ServerOptions:
     keepalive_s: float | None = None
     max_message_bytes: int = 4 * MIB
     max_streams: int = 1024
+    max_uploads: int = 64
+    upload_wait_s: float = 30.0
     drain_s: float = 10.0
     allow_remote_writes: bool = False
     batches: bool = True
@@ -100,7 +104,11 @@ class GrpcFrontend(Frontend):
             f"frontend {self._name!r} takes no puts, because other machines can reach {self._address.text}; "
             "allow_remote_writes = true changes that"
         )
-        server = Server(None if writable else refusal)
+        server = Server(
+            None if writable else refusal,
+            max_uploads=self._options.max_uploads,
+            upload_wait_s=self._options.upload_wait_s,
+        )
         blobs, directories = BlobHandlers(services.blobs), DirectoryHandlers(services.directories)
         path_infos = PathInfoHandlers(services.path_infos, services.nar_calculation)
         for dialect, text in (("tvix", tvix_text), ("snix", snix_text)):
