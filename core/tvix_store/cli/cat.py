@@ -17,7 +17,7 @@ __all__ = ["cat"]
 
 @click.command(short_help="Print the contents of a file in the store.")
 @click.argument("location")
-@store_options(default="a running daemon, grpc+http://localhost:8000")
+@store_options()
 def cat(stores: StoreOptions, location: str) -> None:
     """Print the file at LOCATION: a store path and the path of a file below it."""
     asyncio.run(_cat(stores, location))

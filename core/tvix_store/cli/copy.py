@@ -31,7 +31,7 @@ __all__ = ["copy", "copy_closure", "parse_reference_graph"]
 @click.command(short_help="Copy store paths listed in a reference graph from this machine.")
 @click.argument("file", envvar="NIX_ATTRS_JSON_FILE")
 @click.option("--store-dir", default=STORE_DIR, show_default=True, help="Where the paths lie on this machine.")
-@store_options(default="a running daemon, grpc+http://localhost:8000")
+@store_options()
 def copy(stores: StoreOptions, file: str, store_dir: str) -> None:
     """Copy the store paths that FILE lists, with their references, signatures and derivers.
 

@@ -25,7 +25,7 @@ __all__ = ["import_", "import_path"]
 @click.command("import", short_help="Store paths of the file system and print their store paths.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option("--name", help="Name in the store path, for a single PATH.  [default: last component of PATH]")
-@store_options(default="a running daemon, grpc+http://localhost:8000")
+@store_options()
 def import_(stores: StoreOptions, paths: Sequence[Path], name: str | None) -> None:
     """Store each PATH, without following symlinks, and print the store path that `nix-store --add` gives it.
 

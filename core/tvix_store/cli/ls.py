@@ -22,7 +22,7 @@ __all__ = ["ls"]
 @click.argument("location", required=False)
 @click.option("-l", "--long", "long", is_flag=True, help="Show kind, size and symlink target.")
 @click.option("-R", "--recursive", is_flag=True, help="List everything below.")
-@store_options(default="a running daemon, grpc+http://localhost:8000")
+@store_options()
 def ls(stores: StoreOptions, location: str | None, long: bool, recursive: bool) -> None:
     """List the directory at LOCATION, a store path with or without a path below it.
 

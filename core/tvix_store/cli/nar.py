@@ -24,7 +24,7 @@ def nar() -> None:
 
 @nar.command(short_help="Write the NAR of a store path to stdout.")
 @click.argument("location")
-@store_options(default="a running daemon, grpc+http://localhost:8000")
+@store_options()
 def dump(stores: StoreOptions, location: str) -> None:
     """Write what is at LOCATION to stdout as `nix-store --dump` does."""
     asyncio.run(_dump(stores, location))
@@ -42,7 +42,7 @@ async def _dump(stores: StoreOptions, location: str) -> None:
 @click.argument("location")
 @click.option("--format", "format_", type=click.Choice(["nix", "sri", "base16"]), default="nix", show_default=True)
 @click.option("--size", is_flag=True, help="Print the size in bytes as well.")
-@store_options(default="a running daemon, grpc+http://localhost:8000")
+@store_options()
 def hash_(stores: StoreOptions, location: str, format_: str, size: bool) -> None:
     """Print the SHA-256 of the NAR of what is at LOCATION, calculated from the contents by the store."""
     digest = asyncio.run(_hash(stores, location))

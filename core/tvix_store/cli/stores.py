@@ -78,7 +78,7 @@ class StoreOptions:
             yield services
 
 
-def store_options(default: str) -> Callable[[F], F]:
+def store_options(default: str = f"a running store, grpc+http://{DEFAULT_ADDRESS}") -> Callable[[F], F]:
     """Options that choose the stores, handed to the command as ``stores``.
 
     Args:
