@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from tvix_store.blob import BlobService
 from tvix_store.checked import CheckedBlobService, CheckedDirectoryService, CheckedPathInfoService
@@ -26,6 +25,7 @@ from tvix_store.nar_calculation import FirstNarCalculation, NarCalculationServic
 from tvix_store.nar_render import RenderingNarCalculation
 from tvix_store.path_info import PathInfoService
 from tvix_store.registry import Registry
+from tvix_store.resource import AsyncResource
 from tvix_store.store_config import SERVICE_KINDS, EntryId, StoreConfig
 
 __all__ = ["Composition"]
@@ -35,7 +35,7 @@ T = TypeVar("T")
 Service = BlobService | DirectoryService | PathInfoService
 
 
-class Composition:
+class Composition(AsyncResource):
     """The running services of a configuration; an async context manager that closes what it built.
 
     Args:
@@ -53,14 +53,6 @@ class Composition:
         self._waiting: dict[EntryId, list[EntryId]] = {}  # what is being built, and what it waits for
         self._shared: dict[Hashable, asyncio.Task[Any]] = {}
         self._closed = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close everything, last built first; what fails to close does not keep the rest open."""
