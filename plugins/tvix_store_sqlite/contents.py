@@ -14,7 +14,7 @@ from functools import cache
 from blake3 import blake3
 
 from tvix_store.errors import Unavailable
-from tvix_store_sqlite.statements import IN_VALUES, PUT_ROWS, flat, marks, rows, slices
+from tvix_store.sqlite.statements import IN_VALUES, PUT_ROWS, flat, marks, rows, slices
 
 __all__ = [
     "Chunked",
@@ -23,6 +23,7 @@ __all__ = [
     "Piece",
     "TooLong",
     "chunks_of",
+    "count",
     "delete",
     "discard",
     "find_damage",
@@ -255,6 +256,20 @@ def list_after(connection: sqlite3.Connection, digest: bytes, limit: int) -> lis
         (digest, limit),
     )
     return [found for (found,) in rows]
+
+
+def count(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """How many blobs there are, how many bytes they have together, and how many bytes their contents are kept in."""
+    wholes = "SELECT count(*), ifnull(sum(length(data)), 0) FROM content WHERE digest NOT IN piece"
+    pieces = f"SELECT ifnull(sum(length(data)), 0) FROM content JOIN piece USING (digest) WHERE {_IS_FINISHED}"
+    chunked = "SELECT count(*) FROM blob WHERE digest IS NOT NULL"
+    chunks = "SELECT ifnull(sum(size), 0) FROM chunk JOIN blob ON blob.id = chunk.blob WHERE blob.digest IS NOT NULL"
+    with snapshot(connection):
+        n_wholes, whole_bytes = connection.execute(wholes).fetchone()
+        (piece_bytes,) = connection.execute(pieces).fetchone()
+        (n_chunked,) = connection.execute(chunked).fetchone()
+        (chunk_bytes,) = connection.execute(chunks).fetchone()
+    return n_wholes + n_chunked, whole_bytes + chunk_bytes, whole_bytes + piece_bytes
 
 
 def delete(connection: sqlite3.Connection, digests: Iterable[bytes]) -> bool:

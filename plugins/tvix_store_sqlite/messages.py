@@ -8,9 +8,9 @@ from contextlib import closing
 from typing import Literal
 
 from tvix_store.limits import KIB, MIB
-from tvix_store_sqlite.statements import IN_VALUES, PUT_ROWS, flat, marks, rows, slices
+from tvix_store.sqlite.statements import IN_VALUES, PUT_ROWS, flat, marks, rows, slices
 
-__all__ = ["Row", "Table", "delete", "discard", "each", "get_many", "keys_after", "page_after", "put_many"]
+__all__ = ["Row", "Table", "count", "delete", "discard", "each", "get_many", "keys_after", "page_after", "put_many"]
 
 Row = tuple[bytes, bytes]
 """A key and the encoding of what it stands for."""
@@ -82,3 +82,9 @@ def delete(connection: sqlite3.Connection, table: Table, keys: Sequence[bytes]) 
 def discard(connection: sqlite3.Connection, table: Table, key: bytes, data: bytes) -> None:
     """Remove a row, unless it holds something else by now."""
     connection.execute(f"DELETE FROM {table} WHERE digest = ? AND data IS ?", (key, data))
+
+
+def count(connection: sqlite3.Connection, table: Table) -> tuple[int, int]:
+    """How many rows there are, and how many bytes they hold."""
+    (n_rows, n_bytes) = connection.execute(f"SELECT count(*), ifnull(sum(length(data)), 0) FROM {table}").fetchone()
+    return n_rows, n_bytes

@@ -6,11 +6,9 @@ import asyncio
 import os
 import resource
 import sys
-from pathlib import Path
 
 from tvix_store.blob import BlobService
 from tvix_store.digest import HashedBlob
-from tvix_store.errors import StoreError
 from tvix_store.limits import MIB
 from tvix_store.nodes import Directory, SymlinkNode
 from tvix_store.path_info import PathInfo
@@ -19,8 +17,6 @@ from tvix_store_sqlite.blob import SqliteBlobService
 from tvix_store_sqlite.database import Database
 from tvix_store_sqlite.directory import SqliteDirectoryService
 from tvix_store_sqlite.path_info import SqlitePathInfoService
-
-NOBODY = 65534
 
 
 def small_blobs(batch: int) -> list[HashedBlob]:
@@ -70,15 +66,6 @@ async def put_batches(path: str, first: int, count: int) -> None:
             say(f"path-info {batch}")
 
 
-async def put_when_told(path: str, batch: int) -> None:
-    """Open the database only when told to, and put one directory."""
-    say("ready")
-    sys.stdin.readline()
-    async with await Database.open(path) as database:
-        await SqliteDirectoryService("child", database).put(directory(batch))
-    say("done")
-
-
 async def upload_and_wait(path: str) -> None:
     """Upload more than one batch of a blob, say so, and wait to be killed."""
     async with await Database.open(path) as database:
@@ -109,41 +96,15 @@ async def move_much(path: str, size: int) -> None:
         say(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
 
-async def open_closed(path: str, command: str) -> None:
-    """Open a database in a directory, or a file, that may not be written to; as somebody without privileges."""
-    place = Path(path) / "closed"
-    place.mkdir()
-    file = place / "store.sqlite"
-    if command == "closed-file":
-        async with await Database.open(str(file)):
-            pass
-        file.chmod(0o444)
-        place.chmod(0o777)
-    else:
-        place.chmod(0o555)
-    if os.getuid() == 0:
-        for above in (Path(path), *Path(path).parents[:-2]):
-            above.chmod(above.stat().st_mode | 0o111)
-        os.setuid(NOBODY)
-    try:
-        await Database.open(str(file))
-    except StoreError as exc:
-        say(f"{type(exc).__name__}: {exc}")
-
-
 def main() -> None:
     """Do as the command line says."""
     match sys.argv[1:]:
         case ["put-batches", path, first, count]:
             asyncio.run(put_batches(path, int(first), int(count)))
-        case ["put-when-told", path, batch]:
-            asyncio.run(put_when_told(path, int(batch)))
         case ["upload-and-wait", path]:
             asyncio.run(upload_and_wait(path))
         case ["move-much", path, size]:
             asyncio.run(move_much(path, int(size)))
-        case [("closed-directory" | "closed-file") as command, path]:
-            asyncio.run(open_closed(path, command))
         case arguments:
             raise SystemExit(f"what is {arguments}?")
 

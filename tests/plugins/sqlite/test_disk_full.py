@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from tvix_store.digest import B3Digest, HashedBlob
-from tvix_store.errors import OutOfSpace, Unavailable
+from tvix_store.errors import OutOfSpace
 from tvix_store.limits import KIB, MIB
 from tvix_store.testing.blob_access import assert_absent, list_blobs, read_blob, write_blob
 from tvix_store.testing.fixtures import GOLDEN_DIRECTORIES, contents
 from tvix_store_sqlite.blob import SqliteBlobService
 from tvix_store_sqlite.database import Database
 from tvix_store_sqlite.directory import SqliteDirectoryService
-from tvix_store_sqlite.faults import translate
 
 pytestmark = pytest.mark.anyio
 
@@ -94,33 +93,3 @@ async def test_there_is_room_again_once_there_is(database: Database) -> None:
     await allow(database, 100 * MIB)
     await service.put_many(blobs)
     assert list(await service.get_many([blob.digest for blob in blobs])) == [blob.data for blob in blobs]
-
-
-def test_errors_that_are_bugs_are_not_translated() -> None:
-    connection = sqlite3.connect(":memory:")
-    with pytest.raises(sqlite3.OperationalError) as caught:
-        connection.execute("SELECT nonsense")
-    assert translate(caught.value, "x") is None
-    connection.close()
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (sqlite3.SQLITE_BUSY, Unavailable),
-        (sqlite3.SQLITE_BUSY_SNAPSHOT, Unavailable),
-        (sqlite3.SQLITE_FULL, OutOfSpace),
-        (sqlite3.SQLITE_IOERR_WRITE, Unavailable),
-        (sqlite3.SQLITE_IOERR_SHMSIZE, OutOfSpace),
-        (sqlite3.SQLITE_READONLY_DBMOVED, Unavailable),
-        (sqlite3.SQLITE_CANTOPEN_ISDIR, Unavailable),
-    ],
-)
-def test_errors_are_translated_with_their_cause(code: int, kind: type[Exception]) -> None:
-    error = sqlite3.OperationalError("details")
-    error.sqlite_errorcode = code
-    translated = translate(error, "/path")
-    assert type(translated) is kind
-    assert "/path" in str(translated)
-    assert "details" in str(translated)
-    assert translated.__cause__ is error

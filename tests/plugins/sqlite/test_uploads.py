@@ -19,9 +19,9 @@ from tvix_store.chunking import cut
 from tvix_store.digest import B3Digest, HashedBlob
 from tvix_store.errors import Unavailable
 from tvix_store.limits import MIB
+from tvix_store.sqlite import schema
 from tvix_store.testing.blob_access import assert_absent, list_blobs, read_blob, write_blob
 from tvix_store.testing.fixtures import contents
-from tvix_store_sqlite import schema
 from tvix_store_sqlite.blob import SqliteBlobService
 from tvix_store_sqlite.database import Database
 from tvix_store_sqlite.uploads import is_anything_unfinished

@@ -1,4 +1,4 @@
-"""What SQLite's errors mean here: one table, used at the plugin's edge and nowhere else.
+"""What SQLite's errors mean here: one table, used where a database is opened, read and written, and nowhere else.
 
 Source: https://www.sqlite.org/rescode.html
 """

@@ -1,0 +1,1 @@
+"""What plugins that keep something in SQLite databases share."""
