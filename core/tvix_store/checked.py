@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from tvix_store.closure import LeavesToRoot, RootToLeaves
 from tvix_store.digest import EMPTY_DIGEST, B3Digest, HashedBlob
 from tvix_store.directory import DirectoryPutter, DirectoryService
 from tvix_store.errors import CorruptObject, DanglingReference, InvalidObject, LimitExceeded
-from tvix_store.limits import PIECE_BYTES, SMALL_BLOB_BYTES
+from tvix_store.limits import MIB, PIECE_BYTES, SMALL_BLOB_BYTES
 from tvix_store.nar_calculation import NarCalculationService
 from tvix_store.nodes import Directory
 from tvix_store.path_info import OUTPUT_HASH_BYTES, PathInfo, PathInfoService
@@ -36,6 +37,11 @@ _HASH_IN_THREAD_BYTES = 1024 * 1024
 
 
 def _corrupt(name: str, what: str, expected: object, actual: object) -> CorruptObject:
+_HASH_HERE_COUNT = 64  # to hash a blob takes at least 1 us
+
+_PORTION_BYTES = 2 * MIB
+"""How much of a blob that is read is hashed at once."""
+
     message = f"{name}: {what} {expected} is corrupt: what is stored hashes to {actual}"
     logger.error("%s", message)
     return CorruptObject(message, expected=str(expected), actual=str(actual))
@@ -101,7 +107,7 @@ class CheckedBlobService(BlobService):
             raise
         blobs = _same_length(self.name, digests, answers)
         n_bytes = sum(len(blob) for blob in blobs if blob is not None)
-        if n_bytes > _HASH_IN_THREAD_BYTES:
+        if n_bytes > PIECE_BYTES or len(blobs) > _HASH_HERE_COUNT:
             checked, wrong = await asyncio.to_thread(_check_blobs, digests, blobs, max_blob_bytes)
         else:
             checked, wrong = _check_blobs(digests, blobs, max_blob_bytes)
@@ -133,24 +139,30 @@ class CheckedBlobService(BlobService):
 
 def _check_blobs(
     digests: Sequence[B3Digest], blobs: Sequence[bytes | None], max_blob_bytes: int
-) -> tuple[list[bytes | None], tuple[B3Digest, B3Digest | None] | None]:
+) -> tuple[Sequence[bytes | None], tuple[B3Digest, B3Digest | None] | None]:
     """The blobs as they are, and the first that is wrong with what it hashes to (``None``: it is too long)."""
-    checked: list[bytes | None] = []
-    for digest, blob in zip(digests, blobs, strict=True):
-        if blob is not None:
-            if len(blob) > max_blob_bytes:
-                return checked, (digest, None)
-            raw = blake3(blob).digest()
-            if raw != digest.raw:
-                return checked, (digest, B3Digest(raw))
-        elif digest == EMPTY_DIGEST:
-            blob = b""  # the empty blob is always there
-        checked.append(blob)
-    return checked, None
+    absent_empty: list[int] = []
+    for index, (digest, blob) in enumerate(zip(digests, blobs, strict=True)):
+        if blob is None:
+            if digest == EMPTY_DIGEST:
+                absent_empty.append(index)
+        elif len(blob) > max_blob_bytes:
+            return blobs, (digest, None)
+        elif (raw := blake3(blob).digest()) != digest.raw:
+            return blobs, (digest, B3Digest(raw))
+    if absent_empty:  # the empty blob is always there
+        blobs = list(blobs)
+        for index in absent_empty:
+            blobs[index] = b""
+    return blobs, None
 
 
 class _CheckedReader(BlobReader):
-    """Hashes a blob as it is read from start to end, one piece behind, so that a wrong end is never delivered.
+    """Hashes a blob as it is read from start to end, one portion behind, so that a wrong end is never delivered.
+
+    A portion is delivered once another follows it, or all of them hash to the digest. So the hash of one is computed
+    in a thread while the next is read, and the one before it is on its way to the caller. Portions grow from
+    ``PIECE_BYTES``, for those who read only the start of a blob.
 
     After a seek only the backend's own checks, of chunks, hold.
     """
@@ -160,34 +172,54 @@ class _CheckedReader(BlobReader):
         self._digest = digest
         self._inner = inner
         self._hasher: blake3 | None = blake3()
-        self._current = b""
-        self._start = 0
-        self._ahead: bytes | None = None
+        self._hashing: asyncio.Future[None] | None = None
+        self._portion_bytes = PIECE_BYTES
+        self._gathered: list[bytes] = []  # not hashed yet
+        self._withheld: list[bytes] = []  # hashed, or being hashed
+        self._ready: deque[bytes] = deque()
+        self._start = 0  # in the first piece that is ready
+        self._is_right = False  # all was read, and it hashes to the digest
 
     async def read(self, max_bytes: int = PIECE_BYTES) -> bytes:
         if self._hasher is None:
             return await self._read(max_bytes)
-        if self._start == len(self._current):
-            if self._ahead is None:
-                self._ahead = await self._next()
-            following = await self._next() if self._ahead else b""
-            self._current, self._start, self._ahead = self._ahead, 0, following
-        piece = self._current[self._start : self._start + max_bytes]
+        while not self._ready:
+            if self._is_right:
+                return b""
+            await self._advance(self._hasher)
+        piece = self._ready[0][self._start : self._start + max_bytes]
         self._start += len(piece)
         return piece
 
-    async def _next(self) -> bytes:
-        assert self._hasher is not None
-        piece = await self._read(PIECE_BYTES)
-        if piece:
-            if len(piece) > _HASH_IN_THREAD_BYTES:
-                await asyncio.to_thread(self._hasher.update, piece)
+    async def _advance(self, hasher: blake3) -> None:
+        """Read another portion; what came before it may be delivered then."""
+        n_bytes = sum(map(len, self._gathered))  # something is left if a call was cancelled
+        while n_bytes < self._portion_bytes and (piece := await self._read(self._portion_bytes)):
+            self._gathered.append(piece)
+            n_bytes += len(piece)
+        await self._hashed()
+        portion, self._gathered = self._gathered, []
+        if portion:
+            if n_bytes > PIECE_BYTES:
+                self._hashing = asyncio.get_running_loop().run_in_executor(None, _update, hasher, portion)
             else:
-                self._hasher.update(piece)
-        elif (actual := self._hasher.digest()) != self._digest.raw:
+                _update(hasher, portion)
+            self._portion_bytes = min(2 * self._portion_bytes, _PORTION_BYTES)
+        elif (actual := hasher.digest()) != self._digest.raw:
             await self._service.discard_corrupt(self._digest)
             raise _corrupt(self._service.name, "blob", self._digest, B3Digest(actual))
-        return piece
+        else:
+            self._is_right = True
+        self._ready.extend(self._withheld)
+        self._withheld = portion
+
+    async def _hashed(self) -> None:
+        if self._hashing is not None:
+            await asyncio.shield(self._hashing)
+            self._hashing = None
+        if self._start == len(self._ready[0]):
+            self._ready.popleft()
+            self._start = 0
 
     async def _read(self, max_bytes: int) -> bytes:
         try:
@@ -198,7 +230,7 @@ class _CheckedReader(BlobReader):
 
     async def seek(self, position: int) -> None:
         self._hasher = None
-        self._current, self._ahead = b"", None
+        self._drop()
         await self._inner.seek(position)
 
     async def aclose(self) -> None:
@@ -215,10 +247,20 @@ class _CheckedWriter(BlobWriter):
         if len(data) > _HASH_IN_THREAD_BYTES:
             await asyncio.to_thread(self._hasher.update, data)
         else:
+    def _drop(self) -> None:
+        self._gathered, self._withheld = [], []
+        self._ready.clear()
+
             self._hasher.update(data)
+        self._drop()
         await self._inner.write(data)
 
     async def close(self) -> B3Digest:
+def _update(hasher: blake3, pieces: Sequence[bytes]) -> None:
+    for piece in pieces:
+        hasher.update(piece)
+
+
         expected = B3Digest(self._hasher.digest())
         actual = await self._inner.close()
         if actual != expected:

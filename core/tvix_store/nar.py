@@ -58,7 +58,12 @@ NODE_AFTER = tuple(bytes(-n & 7) + NODE for n in range(8))
 CLOSE_AFTER = tuple(bytes(-n & 7) + CLOSE for n in range(8))
 CLOSE_IN_ENTRY_AFTER = tuple(bytes(-n & 7) + CLOSE_IN_ENTRY for n in range(8))
 
-_ENTRY_HEADS = tuple(ENTRY + n.to_bytes(8, "little") for n in range(MAX_NAME_BYTES + 1))
+# What precedes a name of n bytes, and what follows it up to what differs between two of a kind, by n modulo 8.
+ENTRY_HEADS = tuple(ENTRY + n.to_bytes(8, "little") for n in range(MAX_NAME_BYTES + 1))
+REGULAR_AFTER = tuple(after + REGULAR for after in NODE_AFTER)
+EXECUTABLE_AFTER = tuple(after + EXECUTABLE for after in NODE_AFTER)
+SYMLINK_AFTER = tuple(after + SYMLINK for after in NODE_AFTER)
+DIRECTORY_AFTER = tuple(after + DIRECTORY for after in NODE_AFTER)
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------
@@ -184,7 +189,7 @@ class NarWriter:
         names[-1] = name
         self._state = _NODE
         size = len(name)
-        return _ENTRY_HEADS[size] + name + NODE_AFTER[size & 7]
+        return ENTRY_HEADS[size] + name + NODE_AFTER[size & 7]
 
     def end_directory(self) -> bytes:
         """Close the open directory."""
@@ -218,6 +223,13 @@ class NarWriter:
         size = len(data)
         head = EXECUTABLE if executable else REGULAR
         return b"".join((start, head, size.to_bytes(8, "little"), data, self._closers[size & 7]))
+
+    def around_file(self, size: int, *, executable: bool) -> tuple[bytes, bytes]:
+        """What goes before and after the ``size`` bytes of a file whose content is at hand; it is not copied."""
+        start = b"" if self._state == _NODE else self._start("around_file")
+        self._state = _ENTRIES if self._names else _END
+        head = EXECUTABLE if executable else REGULAR
+        return start + head + size.to_bytes(8, "little"), self._closers[size & 7]
 
     def begin_file(self, size: int, *, executable: bool) -> bytes:
         """Open a file of ``size`` bytes; ``content`` follows until that many have come, then ``end_file``."""

@@ -6,9 +6,11 @@ that make it canonical (ascending fields, defaults omitted, entries sorted by na
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from types import MappingProxyType
+from typing import NoReturn, Self
 
 from tvix_store.digest import B3Digest
 from tvix_store.errors import InvalidObject
@@ -30,6 +32,8 @@ __all__ = [
 MAX_NAME_BYTES = 255
 MAX_TARGET_BYTES = 4095
 
+_NO_NAMES = (b"", b".", b"..")
+
 
 def quote(name: bytes, limit: int = 80) -> str:
     """A name or target for a message: quoted, one line, shortened to about ``limit`` characters."""
@@ -47,6 +51,8 @@ def validate_name(name: bytes) -> None:
     Raises:
         InvalidObject: Empty, ``..``, ``.``, over 255 bytes, or with a NUL or a slash.
     """
+    if len(name) <= MAX_NAME_BYTES and name not in _NO_NAMES and b"\0" not in name and b"/" not in name:
+        return
     if not name:
         raise InvalidObject("invalid name: empty")
     if name == b"..":
@@ -57,8 +63,7 @@ def validate_name(name: bytes) -> None:
         raise InvalidObject(f"invalid name: {quote(name)} is too long, at most {MAX_NAME_BYTES} bytes")
     if b"\0" in name:
         raise InvalidObject(f"invalid name: {quote(name)} contains a null byte")
-    if b"/" in name:
-        raise InvalidObject(f"invalid name: {quote(name)} contains a slash")
+    raise InvalidObject(f"invalid name: {quote(name)} contains a slash")
 
 
 def validate_target(target: bytes) -> None:
@@ -73,11 +78,6 @@ def validate_target(target: bytes) -> None:
         raise InvalidObject(f"invalid symlink target: too long, {len(target)} bytes, at most {MAX_TARGET_BYTES}")
     if b"\0" in target:
         raise InvalidObject(f"invalid symlink target: {quote(target)} contains a null byte")
-
-
-def _validate_size(size: int) -> None:
-    if not 0 <= size <= U64_MAX:
-        raise InvalidObject(f"invalid size: {size} does not fit 64 bits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,8 @@ class FileNode:
     executable: bool = False
 
     def __post_init__(self) -> None:
-        _validate_size(self.size)
+        if not 0 <= self.size <= U64_MAX:
+            raise InvalidObject(f"invalid size: {self.size} does not fit 64 bits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ class DirectoryNode:
     size: int
 
     def __post_init__(self) -> None:
-        _validate_size(self.size)
+        if not 0 <= self.size <= U64_MAX:
+            raise InvalidObject(f"invalid size: {self.size} does not fit 64 bits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,14 @@ class SymlinkNode:
 Node = FileNode | DirectoryNode | SymlinkNode
 
 
+_ONE_BYTE = tuple(bytes((n,)) for n in range(0x80))
+
+
 def _varint(value: int) -> bytes:
     if value < 0x80:
-        return bytes((value,))
+        return _ONE_BYTE[value]
+    if value < 0x4000:  # most sizes of files
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -142,10 +149,152 @@ def _field(tag: bytes, data: bytes) -> bytes:
     return b"%b%b%b" % (tag, _varint(len(data)), data) if data else b""
 
 
-def _sized(name: bytes, node: FileNode | DirectoryNode) -> bytes:
-    """Fields 1 to 3 of a file or directory entry; names and digests are never empty here."""
+def _sized(tag: bytes, name: bytes, node: FileNode | DirectoryNode, end: bytes = b"") -> bytes:
+    """A file or directory entry: fields 1 to 3 and ``end``; names and digests are never empty here."""
     size = b"\x18" + _varint(node.size) if node.size else b""
-    return b"\x0a%b%b\x12\x20%b%b" % (_varint(len(name)), name, node.digest.raw, size)
+    name_bytes = _varint(len(name))
+    n_bytes = len(name_bytes) + len(name) + len(size) + len(end) + 35  # with two tags, and digest with its length
+    return b"".join((tag, _varint(n_bytes), b"\x0a", name_bytes, name, b"\x12\x20", node.digest.raw, size, end))
+
+
+def _all_names_valid(names: Collection[bytes]) -> bool:
+    """``validate_name`` for all at once, at a fifth of the time."""
+    together = b"/".join(names)
+    return not names or (
+        together.count(b"/") == len(names) - 1
+        and b"\0" not in together
+        and not any(name in names for name in _NO_NAMES)
+        and max(map(len, names)) <= MAX_NAME_BYTES
+    )
+
+
+def _refuse_names(names: Iterable[bytes]) -> NoReturn:
+    """Say which of the names, in ascending order, is bad or repeated."""
+    previous: bytes | None = None
+    for name in names:
+        validate_name(name)
+        if name == previous:
+            break
+        previous = name
+    raise InvalidObject(f"{quote(name)} is a duplicate name")
+
+
+# Trees have many entries, so those that are known to be valid are made without the detour through dataclass __init__,
+# which takes four times as long.
+_new = object.__new__
+_set_raw = B3Digest.raw.__set__  # type: ignore[misc,attr-defined]
+_set_digest = FileNode.digest.__set__  # type: ignore[misc,attr-defined]
+_set_size = FileNode.size.__set__  # type: ignore[misc,attr-defined]
+_set_executable = FileNode.executable.__set__  # type: ignore[misc,attr-defined]
+
+
+def _decode_entries(data: bytes) -> tuple[dict[bytes, Node], int] | None:
+    """What a canonical encoding holds, in ascending order of the names, and the sum of the sizes of its directories.
+
+    ``None`` if it is no canonical encoding.
+
+    Raises:
+        IndexError: It ends within an entry; not always noticed so.
+    """
+    entries: dict[bytes, Node] = {}
+    n_entries = n_kinds = last_kind = total = position = 0
+    end = len(data)
+    previous = b""
+    while position < end:
+        kind = data[position]
+        if kind != last_kind:
+            if kind not in (0x0A, 0x12, 0x1A) or kind < last_kind:
+                return None
+            n_kinds += 1
+            last_kind, previous = kind, b""
+        length = data[position + 1]
+        position += 2
+        if length >= 0x80:
+            length, position = _long_varint(data, position - 1)
+        stop = position + length
+        name_size = data[position + 1]
+        if data[position] != 0x0A or stop > end:
+            return None
+        position += 2
+        if name_size >= 0x80:
+            name_size, position = _long_varint(data, position - 1)
+            if name_size > MAX_NAME_BYTES:
+                return None
+        name = data[position : position + name_size]
+        if name <= previous:
+            return None
+        previous = name
+        position += name_size
+        if kind == 0x1A:
+            target, position = _decode_target(data, position)
+            if target is None:
+                return None
+            entries[name] = SymlinkNode(target)
+        else:
+            if data[position] != 0x12 or data[position + 1] != 0x20:
+                return None
+            digest = _new(B3Digest)
+            position += 34
+            _set_raw(digest, data[position - 32 : position])
+            size = 0
+            executable = False
+            if position < stop and data[position] == 0x18:
+                size = data[position + 1]
+                position += 2
+                if size >= 0x80:
+                    size, position = _long_varint(data, position - 1)
+                elif not size:
+                    return None
+            if kind == 0x12:
+                if position < stop and data[position] == 0x20:
+                    if data[position + 1] != 1:
+                        return None
+                    executable = True
+                    position += 2
+                node = _new(FileNode)
+                _set_digest(node, digest)
+                _set_size(node, size)
+                _set_executable(node, executable)
+                entries[name] = node
+            else:
+                entries[name] = DirectoryNode(digest, size)
+                total += size
+        if position != stop:
+            return None
+        n_entries += 1
+    if len(entries) < n_entries or n_entries + total > U64_MAX or not _all_names_valid(entries):
+        return None
+    return {name: entries[name] for name in sorted(entries)} if n_kinds > 1 else entries, total
+
+
+def _long_varint(data: bytes, position: int) -> tuple[int, int]:
+    """A canonical varint of two bytes or more, and where it ends.
+
+    Raises:
+        IndexError: It is cut off, has more bytes than it needs, or does not fit 64 bits.
+    """
+    value = shift = 0
+    while (byte := data[position]) >= 0x80:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        position += 1
+    value |= byte << shift
+    if not byte or value > U64_MAX:
+        raise IndexError
+    return value, position + 1
+
+
+def _decode_target(data: bytes, position: int) -> tuple[bytes | None, int]:
+    """The target of a symlink, and where it ends; ``None`` if it is not valid."""
+    if data[position] != 0x12:
+        return None, position
+    size = data[position + 1]
+    position += 2
+    if size >= 0x80:
+        size, position = _long_varint(data, position - 1)
+    target = data[position : position + size]
+    is_valid = 0 < len(target) <= MAX_TARGET_BYTES and b"\0" not in target
+    return (target if is_valid else None), position + size
 
 
 class Directory:
@@ -158,23 +307,36 @@ class Directory:
         InvalidObject: A bad or repeated name, or a total size that does not fit 64 bits.
     """
 
-    __slots__ = ("_digest", "_encoded", "_entries")
+    __slots__ = ("_digest", "_encoded", "_entries", "_size_of_directories")
 
     def __init__(self, entries: Mapping[bytes, Node] | Iterable[tuple[bytes, Node]] = ()) -> None:
-        pairs = sorted(entries.items() if isinstance(entries, Mapping) else entries, key=lambda pair: pair[0])
-        total = 0
-        previous: bytes | None = None
-        for name, node in pairs:
-            validate_name(name)
-            if name == previous:
-                raise InvalidObject(f"{quote(name)} is a duplicate name")
-            previous = name
-            total += 1 + node.size if isinstance(node, DirectoryNode) else 1
-            if total > U64_MAX:
-                raise InvalidObject(f"total size exceeds 64 bits at entry {quote(name)}")
+        pairs = sorted(entries.items() if isinstance(entries, Mapping) else entries, key=itemgetter(0))
         self._entries: dict[bytes, Node] = dict(pairs)
+        if len(self._entries) < len(pairs) or not _all_names_valid(self._entries):
+            _refuse_names(name for name, _ in pairs)
+        self._size_of_directories = sum(node.size for _, node in self.directories())
+        if len(pairs) + self._size_of_directories > U64_MAX:
+            raise InvalidObject("total size exceeds 64 bits")
         self._encoded: bytes | None = None
         self._digest: B3Digest | None = None
+
+    @classmethod
+    def decode_canonical(cls, encoded: bytes) -> Self | None:
+        """The directory that ``encode`` would turn into exactly these bytes; ``None`` if there is none.
+
+        What else a message may be, and what is wrong with it, ``wire.decode_directory`` tells.
+        """
+        try:
+            decoded = _decode_entries(encoded)
+        except IndexError:  # it ends too soon
+            decoded = None
+        if decoded is None:
+            return None
+        directory = cls.__new__(cls)
+        directory._entries, directory._size_of_directories = decoded
+        directory._encoded = encoded
+        directory._digest = None
+        return directory
 
     @property
     def entries(self) -> Mapping[bytes, Node]:
@@ -211,7 +373,7 @@ class Directory:
 
         So today's tvix and snix compute it, and a directory's digest depends on it.
         """
-        return 2 * len(self._entries) + self._size_of_directories()
+        return 2 * len(self._entries) + self._size_of_directories
 
     @property
     def documented_size(self) -> int:
@@ -219,10 +381,7 @@ class Directory:
 
         Accepted wherever ``size`` is, never generated.
         """
-        return len(self._entries) + self._size_of_directories()
-
-    def _size_of_directories(self) -> int:
-        return sum(node.size for _, node in self.directories())
+        return len(self._entries) + self._size_of_directories
 
     def encode(self) -> bytes:
         """The canonical protobuf encoding, whose BLAKE3 is ``digest``; empty for an empty directory."""
@@ -233,9 +392,9 @@ class Directory:
             for name, node in self._entries.items():
                 match node:
                     case FileNode():
-                        files.append(_field(b"\x12", _sized(name, node) + (b"\x20\x01" if node.executable else b"")))
+                        files.append(_sized(b"\x12", name, node, b"\x20\x01" if node.executable else b""))
                     case DirectoryNode():
-                        directories.append(_field(b"\x0a", _sized(name, node)))
+                        directories.append(_sized(b"\x0a", name, node))
                     case SymlinkNode():
                         symlinks.append(_field(b"\x1a", _field(b"\x0a", name) + _field(b"\x12", node.target)))
             self._encoded = b"".join((*directories, *files, *symlinks))

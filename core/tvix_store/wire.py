@@ -107,6 +107,8 @@ def decode_directory(encoded: bytes) -> Directory:
     Raises:
         InvalidObject: Not a protobuf message, or it breaks a rule.
     """
+    if (directory := Directory.decode_canonical(encoded)) is not None:  # as nearly all are
+        return directory
     message = castore.Directory()
     _parse(message, encoded, "directory")
     return directory_from_message(message)

@@ -253,20 +253,21 @@ class _Reader(BlobReader):
             chunks = [chunk for chunk in await self._service.chunks(self._digest) or () if chunk.size]
             if chunks and max(chunk.size for chunk in chunks) <= _MAX_CHUNK_BYTES:
                 await self._close_stream()
-                sizes = {chunk.digest: chunk.size for chunk in chunks}
-
-                async def fetch(digest: B3Digest) -> bytes:
-                    data = await self._service._get_large(digest, sizes[digest])
-                    if data is None:
-                        raise DanglingReference(f"{self._peer.name}: {self._what}: chunk {digest} does not exist")
-                    return data
-
-                self._chunked = ChunkedReader(f"{self._peer.name}: {self._what}", chunks, fetch)
+                self._chunked = ChunkedReader(f"{self._peer.name}: {self._what}", chunks, self._fetch)
                 await self._chunked.seek(self._position)
                 return
             if self._position >= self._piece_start:
                 return  # read on and skip
         await self._open(speech, self._position)
+
+    async def _fetch(self, chunks: Sequence[ChunkMeta]) -> Sequence[bytes]:
+        return await map_bounded(self._fetch_chunk, chunks)
+
+    async def _fetch_chunk(self, chunk: ChunkMeta) -> bytes:
+        data = await self._service._get_large(chunk.digest, chunk.size)
+        if data is None:
+            raise DanglingReference(f"{self._peer.name}: {self._what}: chunk {chunk.digest} does not exist")
+        return data
 
     async def seek(self, position: int) -> None:
         self._position = position

@@ -53,14 +53,16 @@ class SqliteBlobService(BlobService):
     async def open_read(self, digest: B3Digest) -> BlobReader | None:
         found = await self.database.read(partial(_open, digest=digest.raw))
         if isinstance(found, Chunked):
-            return ChunkedReader(f"{self.name}: blob {digest}", _metas(found.chunks), self._chunk)
+            return ChunkedReader(f"{self.name}: blob {digest}", _metas(found.chunks), self._fetch)
         return None if found is None else BytesReader(found)
 
-    async def _chunk(self, digest: B3Digest) -> bytes:
-        data = await self.database.read(partial(contents.get, digest=digest.raw))
-        if data is None:
-            raise DanglingReference(f"{self.name}: chunk {digest} does not exist any more")
-        return data
+    async def _fetch(self, chunks: Sequence[ChunkMeta]) -> Sequence[bytes]:
+        found = await self.database.read(partial(_get_pieces, digests=[chunk.digest.raw for chunk in chunks]))
+        pieces = [data for data in found if data is not None]
+        if len(pieces) < len(chunks):
+            absent = chunks[found.index(None)].digest
+            raise DanglingReference(f"{self.name}: chunk {absent} does not exist any more")
+        return pieces
 
     async def open_write(self) -> BlobWriter:
         return _Writer(self.database)
@@ -135,6 +137,11 @@ def _chunks(connection: sqlite3.Connection, digest: bytes) -> Chunks | None:
 def _cut(blobs: Sequence[HashedBlob]) -> tuple[list[Piece], list[tuple[bytes, list[Piece]]]]:
     """The blobs that are one piece, and the others with their pieces."""
     wholes: list[Piece] = []
+def _get_pieces(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes | None]:
+    with contents.snapshot(connection):
+        return [contents.get(connection, digest) for digest in digests]
+
+
     chunked: list[tuple[bytes, list[Piece]]] = []
     for blob in blobs:
         chunks = cut(blob.data) if len(blob.data) > _UNCUT_BYTES else []

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from tvix_store.blob import BlobReader, BlobWriter, BytesReader
+from fakes.services import Hang
+from tvix_store.blob import BlobReader, BlobWriter, BytesReader, read_at_most
 from tvix_store.capabilities import Capabilities
 from tvix_store.checked import CheckedBlobService
 from tvix_store.digest import EMPTY_DIGEST, B3Digest, HashedBlob
 from tvix_store.errors import CorruptObject, DanglingReference, LimitExceeded, StoreError, Unavailable, Unsupported
-from tvix_store.limits import PIECE_BYTES, SMALL_BLOB_BYTES
+from tvix_store.limits import MIB, PIECE_BYTES, SMALL_BLOB_BYTES
 from tvix_store.testing.fixtures import HELLOWORLD_BLOB, contents
 from tvix_store.testing.minimal import MinimalBlobService
 
@@ -156,6 +158,67 @@ class TestBlobs:
         await reader.seek(2)
         assert await reader.read(3) == contents(12)[2:5]
         assert await reader.read(100) == blobs.blobs[digest][5:]
+
+    async def test_last_portion_of_a_large_corrupt_blob_is_withheld(
+        self, blobs: Blobs, checked_blobs: CheckedBlobService
+    ) -> None:
+        size = 9 * MIB + 5
+        digest = spoil(blobs, size)
+        reader = await checked_blobs.open_read(digest)
+        assert reader is not None
+        delivered = b""
+        with pytest.raises(CorruptObject):  # noqa: PT012
+            while piece := await reader.read(MIB):
+                delivered += piece
+        assert 5 * MIB <= len(delivered) < size
+        assert contents(size).startswith(delivered)
+        assert blobs.discarded == [digest]
+
+    async def test_reading_the_start_of_a_blob_reads_little_of_it(
+        self, blobs: Blobs, checked_blobs: CheckedBlobService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[int] = []
+        read = BytesReader.read
+
+        async def counting(self: BytesReader, max_bytes: int = PIECE_BYTES) -> bytes:
+            asked.append(max_bytes)
+            return await read(self, max_bytes)
+
+        monkeypatch.setattr(BytesReader, "read", counting)
+        await checked_blobs.put_many([HashedBlob(contents(20 * MIB))])
+        reader = await checked_blobs.open_read(B3Digest.of(contents(20 * MIB)))
+        assert reader is not None
+        assert await reader.read(10) == contents(20 * MIB)[:10]
+        assert sum(asked) <= MIB
+        await reader.aclose()
+
+    async def test_a_read_that_is_cancelled_loses_nothing(
+        self, blobs: Blobs, checked_blobs: CheckedBlobService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read = BytesReader.read
+        n_reads = 0
+        hang = Hang()
+
+        async def hanging_once(self: BytesReader, max_bytes: int = PIECE_BYTES) -> bytes:
+            nonlocal n_reads
+            n_reads += 1
+            if n_reads == 4:
+                await hang()
+            return await read(self, max_bytes)
+
+        monkeypatch.setattr(BytesReader, "read", hanging_once)
+        data = contents(5 * MIB)
+        await checked_blobs.put_many([HashedBlob(data)])
+        reader = await checked_blobs.open_read(B3Digest.of(data))
+        assert reader is not None
+        delivered = await reader.read(MIB)
+        reading = asyncio.create_task(read_at_most(reader, 5 * MIB, "blob"))
+        await hang.called.wait()
+        reading.cancel()
+        await asyncio.wait([reading])
+        while piece := await reader.read(MIB):
+            delivered = piece
+        assert data.endswith(delivered)
 
     async def test_small_reads_join_up(self, checked_blobs: CheckedBlobService) -> None:
         data = contents(2 * PIECE_BYTES + 77)

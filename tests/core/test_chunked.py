@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from itertools import accumulate
 
 import pytest
@@ -10,6 +12,7 @@ from tvix_store.blob import BytesReader, ChunkMeta, read_at_most
 from tvix_store.chunked import ChunkedReader
 from tvix_store.digest import B3Digest
 from tvix_store.errors import CorruptObject, DanglingReference, LimitExceeded
+from tvix_store.limits import KIB, MIB
 from tvix_store.testing.fixtures import contents
 from vectors.castore import BLOBS
 
@@ -26,12 +29,15 @@ class Store:
         self.chunks = {B3Digest.of(chunk): chunk for chunk in chunks[: len(chunks) - missing]}
         self.list = [ChunkMeta(B3Digest.of(chunk), len(chunk)) for chunk in chunks]
         self.fetched: list[B3Digest] = []
+        self.batches: list[int] = []
 
-    async def fetch(self, digest: B3Digest) -> bytes:
-        self.fetched.append(digest)
-        if digest not in self.chunks:
-            raise DanglingReference(f"chunk {digest} does not exist")
-        return self.chunks[digest]
+    async def fetch(self, chunks: Sequence[ChunkMeta]) -> Sequence[bytes]:
+        self.fetched += [chunk.digest for chunk in chunks]
+        self.batches.append(len(chunks))
+        for chunk in chunks:
+            if chunk.digest not in self.chunks:
+                raise DanglingReference(f"chunk {chunk.digest} does not exist")
+        return [self.chunks[chunk.digest] for chunk in chunks]
 
     def reader(self) -> ChunkedReader:
         return ChunkedReader("blob x", self.list, self.fetch)
@@ -134,6 +140,131 @@ class TestChunkedReader:
                 assert piece == data[position : position + len(piece)]
                 assert len(piece) <= max_bytes
                 position += len(piece)
+
+
+LARGE = [contents(256 * KIB, seed) for seed in range(64)]
+
+
+class HeldStore(Store):
+    """Answers so many fetches; the others wait to be let go on."""
+
+    def __init__(self, chunks: list[bytes], free: int) -> None:
+        super().__init__(chunks)
+        self.free = free
+        self.go_on = asyncio.Event()
+        self.held = 0
+        self.cancelled = 0
+        self.two_are_held = asyncio.Event()
+
+    async def fetch(self, chunks: Sequence[ChunkMeta]) -> Sequence[bytes]:
+        if len(self.batches) >= self.free:
+            self.held += 1
+            if self.held == 2:
+                self.two_are_held.set()
+            try:
+                await self.go_on.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return await super().fetch(chunks)
+
+
+class TestReadingAhead:
+    async def test_first_read_fetches_one_chunk_and_the_next_ones_more(self) -> None:
+        store = Store(LARGE)
+        async with store.reader() as reader:
+            await reader.read(10)
+            assert store.batches == [1]
+            n_fetched = []
+            for _ in range(8):
+                await read_exactly(reader, 256 * KIB)
+                n_fetched.append(len(store.fetched))
+        assert n_fetched == sorted(n_fetched)
+        assert n_fetched[1] <= 4 < 12 < n_fetched[-1]
+        assert max(store.batches) == 8
+
+    async def test_what_is_ahead_is_bounded(self) -> None:
+        store = Store(LARGE)
+        async with store.reader() as reader:
+            for n_read in range(len(LARGE)):
+                assert await read_exactly(reader, 256 * KIB) == LARGE[n_read]
+                assert (len(store.fetched) - n_read - 1) * 256 * KIB <= 6 * MIB
+            assert await reader.read() == b""
+        assert store.fetched == [chunk.digest for chunk in store.list]
+
+    async def test_chunks_larger_than_what_may_be_ahead_are_fetched_one_by_one(self) -> None:
+        store = Store([contents(5 * MIB, seed) for seed in range(3)])
+        async with store.reader() as reader:
+            for n_read in range(3):
+                await read_exactly(reader, 5 * MIB)
+                assert len(store.fetched) == n_read + 1
+
+    async def test_several_batches_are_on_their_way_at_once(self) -> None:
+        store = HeldStore(LARGE, free=1)
+        async with store.reader() as reader:
+            await read_exactly(reader, 256 * KIB)
+            reading = asyncio.create_task(reader.read())
+            await store.two_are_held.wait()
+            store.go_on.set()
+            assert await reading == LARGE[1]
+
+    async def test_a_read_that_is_cancelled_cancels_what_is_on_its_way_and_can_be_repeated(self) -> None:
+        store = HeldStore(LARGE, free=1)
+        async with store.reader() as reader:
+            await read_exactly(reader, 256 * KIB)
+            reading = asyncio.create_task(reader.read())
+            await store.two_are_held.wait()
+            reading.cancel()
+            await asyncio.wait([reading])
+            assert store.cancelled == store.held == 2
+            store.go_on.set()
+            assert await reader.read() == LARGE[1]
+
+    @pytest.mark.parametrize("seek", [False, True])
+    async def test_what_is_not_wanted_any_more_is_cancelled(self, seek: bool) -> None:
+        store = HeldStore(LARGE, free=2)
+        reader = store.reader()
+        await read_exactly(reader, 512 * KIB)
+        await store.two_are_held.wait()
+        if seek:
+            store.free = 3
+            await reader.seek(0)
+            assert await reader.read() == LARGE[0]
+        else:
+            await reader.aclose()
+        assert store.cancelled == store.held == 2
+
+    async def test_seek_starts_small_again(self) -> None:
+        store = Store(LARGE)
+        async with store.reader() as reader:
+            await read_exactly(reader, 4 * MIB)
+            store.batches.clear()
+            await reader.seek(60 * 256 * KIB)
+            assert await reader.read(10) == LARGE[60][:10]
+            assert store.batches == [1]
+            await reader.seek(5)
+            assert await reader.read(10) == LARGE[0][5:15]
+            assert store.batches == [1, 1]
+
+    async def test_short_skip_forward_uses_what_is_on_its_way(self) -> None:
+        store = Store(LARGE)
+        async with store.reader() as reader:
+            await read_exactly(reader, 4 * MIB)
+            await reader.seek(17 * 256 * KIB)
+            assert await reader.read() == LARGE[17]
+        assert len(store.fetched) == len(set(store.fetched))
+
+    async def test_all_before_a_wrong_chunk_is_delivered(self) -> None:
+        store = Store(LARGE)
+        store.chunks[store.list[30].digest] = LARGE[31]
+        async with store.reader() as reader:
+            for n_read in range(30):
+                assert await read_exactly(reader, 256 * KIB) == LARGE[n_read]
+            for _ in range(2):
+                with pytest.raises(CorruptObject):
+                    await reader.read()
+            await reader.seek(31 * 256 * KIB)
+            assert await read_exactly(reader, 512 * KIB) == LARGE[31] + LARGE[32]
 
 
 class TestReadAtMost:

@@ -22,6 +22,7 @@ from tvix_store.limits import BATCH_BYTES, BATCH_COUNT, KIB, MIB, PIECE_BYTES, S
 from tvix_store.nar_calculation import NarDigest
 from tvix_store.nar_dump import dump_path
 from tvix_store.nar_render import RenderingNarCalculation, load_tree, render_nar
+from tvix_store.nar_render import Tree as RenderedTree
 from tvix_store.nodes import Directory, DirectoryNode, FileNode, Node, SymlinkNode
 from tvix_store.testing.fixtures import contents
 from tvix_store.testing.minimal import MinimalBlobService
@@ -141,6 +142,11 @@ async def test_a_nar_longer_than_any_can_be_is_refused_before_its_first_byte(sto
         node = await store.put_directory(a=node, b=node)
     with pytest.raises(LimitExceeded, match="are possible"):
         await store.nar(node)
+
+
+async def test_pieces_of_symlinks_are_not_huge(store: Store) -> None:
+    node = await store.put(Dir({b"%05d" % i: Link(b"x" * 200) for i in range(10_000)}))
+    assert max([len(piece) async for piece in store.render(node)]) <= MIB
 
 
 async def test_files_travel_in_batches(store: Store) -> None:
@@ -277,9 +283,19 @@ async def second_window_hangs(store: Store) -> tuple[AsyncGenerator[bytes], Hang
 
 
 async def test_two_windows_and_no_more_are_on_their_way_while_one_is_sent(store: Store) -> None:
-    pieces, hang = await second_window_hangs(store)
+    node = await store.put(many_files(5 * BATCH_COUNT))
+    third = asyncio.Event()
+
+    async def on_get() -> None:
+        if len(store.counting.got) == 3:
+            third.set()
+        if len(store.counting.got) > 1:
+            await asyncio.Event().wait()
+
+    store.counting.on_get = on_get
+    pieces = render_nar(await load_tree(node, store.directories), store.blobs)
     assert await anext(pieces)
-    await hang.called.wait()
+    await third.wait()
     assert len(store.counting.got) == 3
     await pieces.aclose()
 
@@ -347,6 +363,50 @@ async def test_a_stream_that_is_given_up_closes_the_blob_at_once(store: Store) -
     assert zeros.reader.closed
 
 
+class OpenBlobs(CountingBlobs):
+    """Large blobs that say when they are opened and closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: dict[B3Digest, ZeroReader] = {}
+        self.two_are_open = asyncio.Event()
+
+    async def open_read(self, digest: B3Digest) -> BlobReader | None:
+        self.opened[digest] = ZeroReader(10 * MIB)
+        if len(self.opened) == 2:
+            self.two_are_open.set()
+        return self.opened[digest]
+
+
+async def test_the_next_large_file_is_begun_while_one_is_sent_and_closed_with_it(store: Store) -> None:
+    blobs = OpenBlobs()
+    files = {f"{i}": FileNode(B3Digest.of(b"%d" % i), 10 * MIB) for i in range(5)}
+    tree = await load_tree(await store.put_directory(**files), store.directories)
+    pieces = render_nar(tree, blobs)
+    await anext(pieces)
+    assert len(await anext(pieces)) == PIECE_BYTES
+    await blobs.two_are_open.wait()
+    assert len(blobs.opened) <= 3
+    assert not blobs.opened[files["0"].digest].closed
+    await pieces.aclose()
+    assert all(reader.closed for reader in blobs.opened.values())
+
+
+async def test_each_directory_is_looked_at_once_to_find_the_size(store: Store) -> None:
+    leaf = await store.put_directory(a=SymlinkNode(b"x"))
+    node = await store.put_directory(**{f"{i}": await store.put_directory(a=leaf, b=leaf) for i in range(3)}, z=leaf)
+    tree = await load_tree(node, store.directories)
+    looked_at: list[B3Digest] = []
+
+    class Watched(dict[B3Digest, Directory]):
+        def __getitem__(self, digest: B3Digest) -> Directory:
+            looked_at.append(digest)
+            return super().__getitem__(digest)
+
+    assert RenderedTree(node, Watched(tree.directories)).nar_size() == tree.nar_size()
+    assert sorted(looked_at) == sorted(tree.directories)
+
+
 async def test_memory_does_not_grow_with_a_file(store: Store) -> None:
     size = 300 * MIB
     tree = await load_tree(FileNode(B3Digest.of(b"x"), size), store.directories)
@@ -364,3 +424,16 @@ async def test_calculation_is_size_and_hash_of_the_rendered_nar(store: Store) ->
     for name, (size, sha256) in SIZES_AND_SHA256.items():
         calculation = RenderingNarCalculation(store.blobs, store.directories)
         assert await calculation.calculate_nar(await store.put(TREES[name])) == NarDigest(size, bytes.fromhex(sha256))
+
+
+async def test_calculation_of_what_is_longer_than_one_portion(store: Store) -> None:
+    tree = Dir({b"%02d" % i: File(contents(MIB + i, i)) for i in range(5)})
+    digest = await RenderingNarCalculation(store.blobs, store.directories).calculate_nar(await store.put(tree))
+    assert digest == NarDigest(len(encode(tree)), hashlib.sha256(encode(tree)).digest())
+
+
+async def test_calculation_of_what_is_not_all_there(store: Store) -> None:
+    node = await store.put(Dir({b"%02d" % i: File(contents(MIB + i, i)) for i in range(5)}))
+    del store.counting.blobs[B3Digest.of(contents(MIB + 4, 4))]
+    with pytest.raises(DanglingReference):
+        await RenderingNarCalculation(store.blobs, store.directories).calculate_nar(node)

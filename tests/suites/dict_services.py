@@ -58,11 +58,11 @@ class DictBlobService(MinimalBlobService):
         chunks = self.chunk_list(digest)
         return None if chunks is None else ChunkedReader(f"blob {digest}", chunks, self.fetch)
 
-    async def fetch(self, digest: B3Digest) -> bytes:
+    async def fetch(self, chunks: Sequence[ChunkMeta]) -> Sequence[bytes]:
         try:
-            return self.storage.chunks[digest]
-        except KeyError:
-            raise DanglingReference(f"chunk {digest} does not exist") from None
+            return [self.storage.chunks[chunk.digest] for chunk in chunks]
+        except KeyError as exc:
+            raise DanglingReference(f"chunk {exc.args[0]} does not exist") from None
 
     def store(self, data: bytes) -> B3Digest:
         pieces = [HashedBlob(data[start : start + CHUNK_BYTES]) for start in range(0, len(data), CHUNK_BYTES)]
