@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from blake3 import blake3
+
 from tvix_store.capabilities import Capabilities
 from tvix_store.digest import B3Digest, HashedBlob
-from tvix_store.errors import LimitExceeded, Unsupported
-from tvix_store.limits import PIECE_BYTES, SMALL_BLOB_BYTES
+from tvix_store.errors import CorruptObject, LimitExceeded, Unsupported
+from tvix_store.limits import BATCH_BYTES, PIECE_BYTES, SMALL_BLOB_BYTES
 from tvix_store.resource import AsyncResource, map_bounded
+from tvix_store.statistics import ServiceStats
+from tvix_store.verification import Damage, VerifyProgress, no_progress, verify_in_batches
 
 __all__ = ["BlobReader", "BlobService", "BlobWriter", "BytesReader", "ChunkMeta", "read_at_most"]
+
+_VERIFY_COUNT = 64  # of BATCH_BYTES together, as long as none is longer than 128 KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +168,97 @@ class BlobService(AsyncResource):
         nothing itself does nothing (this default).
         """
 
+    async def stats(self) -> ServiceStats:
+        """How many blobs there are, and how much space they take.
+
+        Raises:
+            Unsupported: The service cannot say.
+        """
+        raise Unsupported(f"{type(self).__name__} has no statistics")
+
+    async def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
+        """Read everything there is, and yield what is wrong with it.
+
+        What is wrong is forgotten (``discard_corrupt``), at the latest when this ends, so that the next put heals it.
+        What is put or deleted meanwhile may be checked or not. This default lists the blobs and reads each.
+
+        Args:
+            progress: Told how many bytes have been checked.
+
+        Raises:
+            Unsupported: The service cannot list what it holds.
+            Unavailable: Something could not be read for another reason.
+        """
+        try:
+            total = (await self.stats()).logical_bytes
+        except Unsupported:
+            total = None
+        wrong: list[B3Digest] = []
+        async for damage in verify_in_batches(
+            self.list(), self._verify_batch, progress, batch_count=_VERIFY_COUNT, total=total
+        ):
+            assert damage.digest is not None
+            wrong.append(B3Digest.parse(damage.digest))
+            yield damage
+        for digest in wrong:  # not before: blobs that share what is wrong go together, and each is to be told of
+            await self.discard_corrupt(digest)
+
+    async def _verify_batch(self, digests: Sequence[B3Digest]) -> tuple[Sequence[Damage], int]:
+        """What is wrong with these, and how many bytes they have.
+
+        Halves a batch until the service takes it: one blob in it is too long, or wrong, and which one it is only
+        shows when it is asked for alone.
+        """
+        if len(digests) == 1:
+            return await self._verify_one(digests[0])
+        try:
+            blobs = await self.get_many(digests, max_blob_bytes=min(BATCH_BYTES // len(digests), SMALL_BLOB_BYTES))
+        except (CorruptObject, LimitExceeded):
+            half = len(digests) // 2
+            damages, checked = await self._verify_batch(digests[:half])
+            more_damages, more_checked = await self._verify_batch(digests[half:])
+            return [*damages, *more_damages], checked + more_checked
+        suspects = await asyncio.to_thread(_suspects, digests, blobs)
+        damages = [damage for digest in suspects for damage in (await self._verify_one(digest))[0]]
+        return damages, sum(len(blob) for blob in blobs if blob is not None)
+
+    async def _verify_one(self, digest: B3Digest) -> tuple[Sequence[Damage], int]:
+        hasher = blake3()
+        n_bytes = 0
+        try:
+            reader = await self.open_read(digest)
+            if reader is None:
+                return [], 0  # deleted since it was listed
+            async with reader:
+                while piece := await reader.read(PIECE_BYTES):
+                    hasher.update(piece)
+                    n_bytes += len(piece)
+        except CorruptObject as exc:
+            reason = str(exc)
+        else:
+            if (raw := hasher.digest()) == digest.raw:
+                return [], n_bytes
+            reason = f"what is stored hashes to {B3Digest(raw)}"
+        return [Damage("blob", str(digest), None, reason)], n_bytes
+
+    async def compact(self) -> int:
+        """Give the space of deleted blobs back to the file system.
+
+        Returns:
+            How many bytes were freed.
+
+        Raises:
+            Unsupported: The service does not state the capability.
+        """
+        raise Unsupported(f"{type(self).__name__} cannot compact")
+
+    async def sync(self) -> None:
+        """Wait until everything that was put before is durable, if the service promises durability at all.
+
+        A service whose puts are durable when they return, or never, has nothing to do (this default). One that
+        states ``Durability.BATCHED`` overrides it, and a combinator asks the services it writes to.
+        """
+
 
 class BytesReader(BlobReader):
     """Reads a blob that is in memory already."""
@@ -197,3 +295,9 @@ async def read_at_most(reader: BlobReader, max_bytes: int, name: str) -> bytes:
             raise LimitExceeded(f"{name} is longer than the {max_bytes} bytes asked for")
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _suspects(digests: Sequence[B3Digest], blobs: Sequence[bytes | None]) -> list[B3Digest]:
+    """Those whose blob, if there is one, hashes to something else."""
+    pairs = zip(digests, blobs, strict=True)
+    return [digest for digest, blob in pairs if blob is not None and blake3(blob).digest() != digest.raw]

@@ -29,10 +29,12 @@ class Capabilities:
         list: ``list`` enumerates everything stored; without it the method raises Unsupported.
         delete: ``delete`` removes objects; without it the method raises Unsupported.
         chunks: ``chunks`` can answer with more than an empty list. Blob services only.
+        compact: ``compact`` gives space back; without it the method raises Unsupported. Blob services only.
         durability: What a put that returned survives.
     """
 
     list: bool = False
     delete: bool = False
     chunks: bool = False
+    compact: bool = False
     durability: Durability = Durability.NONE

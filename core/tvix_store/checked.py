@@ -25,6 +25,8 @@ from tvix_store.limits import MIB, PIECE_BYTES, SMALL_BLOB_BYTES
 from tvix_store.nar_calculation import NarCalculationService
 from tvix_store.nodes import Directory
 from tvix_store.path_info import OUTPUT_HASH_BYTES, PathInfo, PathInfoService
+from tvix_store.statistics import ServiceStats
+from tvix_store.verification import Damage, VerifyProgress, no_progress
 
 __all__ = ["CheckedBlobService", "CheckedDirectoryService", "CheckedPathInfoService"]
 
@@ -35,13 +37,13 @@ T = TypeVar("T")
 _HASH_IN_THREAD_BYTES = 1024 * 1024
 # 256 KiB take 35 us to hash and 110 us to hash in a thread (measured), so only batches are worth the hop.
 
-
-def _corrupt(name: str, what: str, expected: object, actual: object) -> CorruptObject:
 _HASH_HERE_COUNT = 64  # to hash a blob takes at least 1 us
 
 _PORTION_BYTES = 2 * MIB
 """How much of a blob that is read is hashed at once."""
 
+
+def _corrupt(name: str, what: str, expected: object, actual: object) -> CorruptObject:
     message = f"{name}: {what} {expected} is corrupt: what is stored hashes to {actual}"
     logger.error("%s", message)
     return CorruptObject(message, expected=str(expected), actual=str(actual))
@@ -133,6 +135,18 @@ class CheckedBlobService(BlobService):
     async def discard_corrupt(self, digest: B3Digest) -> None:
         await self.inner.discard_corrupt(digest)
 
+    async def stats(self) -> ServiceStats:
+        return await self.inner.stats()
+
+    def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
+        return self.inner.verify(progress)
+
+    async def compact(self) -> int:
+        return await self.inner.compact()
+
+    async def sync(self) -> None:
+        await self.inner.sync()
+
     async def aclose(self) -> None:
         await self.inner.aclose()
 
@@ -189,6 +203,9 @@ class _CheckedReader(BlobReader):
             await self._advance(self._hasher)
         piece = self._ready[0][self._start : self._start + max_bytes]
         self._start += len(piece)
+        if self._start == len(self._ready[0]):
+            self._ready.popleft()
+            self._start = 0
         return piece
 
     async def _advance(self, hasher: blake3) -> None:
@@ -217,9 +234,6 @@ class _CheckedReader(BlobReader):
         if self._hashing is not None:
             await asyncio.shield(self._hashing)
             self._hashing = None
-        if self._start == len(self._ready[0]):
-            self._ready.popleft()
-            self._start = 0
 
     async def _read(self, max_bytes: int) -> bytes:
         try:
@@ -233,8 +247,18 @@ class _CheckedReader(BlobReader):
         self._drop()
         await self._inner.seek(position)
 
+    def _drop(self) -> None:
+        self._gathered, self._withheld = [], []
+        self._ready.clear()
+
     async def aclose(self) -> None:
+        self._drop()
         await self._inner.aclose()
+
+
+def _update(hasher: blake3, pieces: Sequence[bytes]) -> None:
+    for piece in pieces:
+        hasher.update(piece)
 
 
 class _CheckedWriter(BlobWriter):
@@ -247,20 +271,10 @@ class _CheckedWriter(BlobWriter):
         if len(data) > _HASH_IN_THREAD_BYTES:
             await asyncio.to_thread(self._hasher.update, data)
         else:
-    def _drop(self) -> None:
-        self._gathered, self._withheld = [], []
-        self._ready.clear()
-
             self._hasher.update(data)
-        self._drop()
         await self._inner.write(data)
 
     async def close(self) -> B3Digest:
-def _update(hasher: blake3, pieces: Sequence[bytes]) -> None:
-    for piece in pieces:
-        hasher.update(piece)
-
-
         expected = B3Digest(self._hasher.digest())
         actual = await self._inner.close()
         if actual != expected:
@@ -354,6 +368,15 @@ class CheckedDirectoryService(DirectoryService):
 
     async def discard_corrupt(self, digest: B3Digest) -> None:
         await self.inner.discard_corrupt(digest)
+
+    async def stats(self) -> ServiceStats:
+        return await self.inner.stats()
+
+    def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
+        return self.inner.verify(progress)
+
+    async def sync(self) -> None:
+        await self.inner.sync()
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -451,6 +474,12 @@ class CheckedPathInfoService(PathInfoService):
 
     async def discard_corrupt(self, digest: bytes) -> None:
         await self.inner.discard_corrupt(digest)
+
+    async def stats(self) -> ServiceStats:
+        return await self.inner.stats()
+
+    def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
+        return self.inner.verify(progress)
 
     def nar_calculation(self) -> NarCalculationService | None:
         return self.inner.nar_calculation()

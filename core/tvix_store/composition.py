@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tvix_store.blob import BlobService
 from tvix_store.checked import CheckedBlobService, CheckedDirectoryService, CheckedPathInfoService
+from tvix_store.commit_point import CommitPointPathInfoService
 from tvix_store.config import (
     BlobServiceConfig,
     DirectoryServiceConfig,
@@ -28,11 +30,31 @@ from tvix_store.registry import Registry
 from tvix_store.resource import AsyncResource
 from tvix_store.store_config import SERVICE_KINDS, EntryId, StoreConfig
 
-__all__ = ["Composition"]
+__all__ = ["BuiltEntry", "Composition"]
 
 T = TypeVar("T")
 
 Service = BlobService | DirectoryService | PathInfoService
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEntry:
+    """An entry of a configuration with its service.
+
+    Args:
+        entry_id: Where it stands.
+        config: Its settings.
+        service: The service, closed by the composition.
+    """
+
+    entry_id: EntryId
+    config: EntryConfig
+    service: Service
+
+    @property
+    def is_made_of_others(self) -> bool:
+        """Whether it refers to an entry of its own kind, as combinators do: what it holds is held by that one."""
+        return any(reference.kind is self.entry_id.kind for reference in self.config.references())
 
 
 class Composition(AsyncResource):
@@ -72,6 +94,18 @@ class Composition(AsyncResource):
             ConfigError: A kind has no root.
         """
         return await _Context(self).services()
+
+    async def entries(self) -> Sequence[BuiltEntry]:
+        """Every service, used or not: those with a name, then those that URLs in them stand for.
+
+        Raises:
+            StoreError: One of them cannot be built.
+        """
+        named = [(entry_id, entry) for entry_id, entry in self.config if entry_id.kind in SERVICE_KINDS]
+        for entry_id, entry in named:
+            await self.service(entry_id, entry, None)
+        entries = {**dict(named), **self._entries}
+        return [BuiltEntry(entry_id, entry, await self._built[entry_id]) for entry_id, entry in entries.items()]
 
     async def frontends(self) -> dict[str, Frontend]:
         """The frontends by name, built but not serving yet."""
@@ -224,7 +258,8 @@ class _Context:
         calculation: NarCalculationService = RenderingNarCalculation(blobs, directories)
         if (far := path_infos.nar_calculation()) is not None:
             calculation = FirstNarCalculation(far, calculation)
-        return Services(blobs, directories, path_infos, calculation)
+        committing = CommitPointPathInfoService(path_infos, blobs, directories)
+        return Services(blobs, directories, committing, calculation)
 
     async def shared(self, key: Hashable, open_: Callable[[], Awaitable[AbstractAsyncContextManager[T]]]) -> T:
         return await self._composition.shared(key, open_)

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from tvix_store.capabilities import Capabilities
 from tvix_store.closure import LeavesToRoot
 from tvix_store.digest import B3Digest
-from tvix_store.errors import DanglingReference, LimitExceeded, Unsupported
+from tvix_store.errors import CorruptObject, DanglingReference, LimitExceeded, Unsupported
 from tvix_store.limits import BATCH_BYTES, BATCH_COUNT, MAX_CLOSURE_BYTES
 from tvix_store.nodes import Directory
 from tvix_store.resource import AsyncResource, map_bounded
+from tvix_store.statistics import ServiceStats
+from tvix_store.verification import Damage, VerifyProgress, no_progress, verify_in_batches
 from tvix_store.wire import decode_directory
 
 __all__ = ["ClosurePutter", "DirectoryPutter", "DirectoryService"]
@@ -122,6 +124,65 @@ class DirectoryService(AsyncResource):
 
         Core calls this after it found that out, or after the service raised CorruptObject. A service that stores
         nothing itself does nothing (this default).
+        """
+
+    async def stats(self) -> ServiceStats:
+        """How many directories there are, and how much space they take.
+
+        Raises:
+            Unsupported: The service cannot say.
+        """
+        raise Unsupported(f"{type(self).__name__} has no statistics")
+
+    async def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
+        """Read everything there is, and yield what is wrong with it.
+
+        What is wrong is forgotten (``discard_corrupt``), so that the next put heals it. What is put or deleted
+        meanwhile may be checked or not. Whether children exist is not looked at. This default lists the
+        directories and gets each.
+
+        Args:
+            progress: Told how many directories have been checked.
+
+        Raises:
+            Unsupported: The service cannot list what it holds.
+            Unavailable: Something could not be read for another reason.
+        """
+        try:
+            total = (await self.stats()).objects
+        except Unsupported:
+            total = None
+        async for damage in verify_in_batches(
+            self.list(), self._verify_batch, progress, batch_count=BATCH_COUNT, total=total
+        ):
+            yield damage
+
+    async def _verify_batch(self, digests: Sequence[B3Digest]) -> tuple[Sequence[Damage], int]:
+        """What is wrong with these, and how many they are; halves a batch until it is clear which one is wrong."""
+        try:
+            directories = await self.get_many(digests)
+        except CorruptObject as exc:
+            if len(digests) == 1:
+                return [await self._damage(digests[0], str(exc))], 1
+            half = len(digests) // 2
+            damages, _ = await self._verify_batch(digests[:half])
+            more_damages, _ = await self._verify_batch(digests[half:])
+            return [*damages, *more_damages], len(digests)
+        damages = []
+        for digest, directory in zip(digests, directories, strict=True):
+            if directory is not None and directory.digest != digest:
+                damages.append(await self._damage(digest, f"what is stored hashes to {directory.digest}"))
+        return damages, len(digests)
+
+    async def _damage(self, digest: B3Digest, reason: str) -> Damage:
+        await self.discard_corrupt(digest)
+        return Damage("directory", str(digest), None, reason)
+
+    async def sync(self) -> None:
+        """Wait until everything that was put before is durable, if the service promises durability at all.
+
+        A service whose puts are durable when they return, or never, has nothing to do (this default). One that
+        states ``Durability.BATCHED`` overrides it, and a combinator asks the services it writes to.
         """
 
 

@@ -16,7 +16,10 @@ __all__ = ["Frontend", "Services"]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services that a program works with: the roots of a composition."""
+    """The services that a program works with: the roots of a composition.
+
+    Putting a path info here waits for the blobs and directories that were put before to be durable.
+    """
 
     blobs: BlobService
     directories: DirectoryService

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,13 +11,15 @@ from typing import Self
 
 from tvix_store.capabilities import Capabilities
 from tvix_store.content_address import ContentAddress
-from tvix_store.errors import InvalidObject, Unsupported
-from tvix_store.limits import U64_MAX
+from tvix_store.errors import CorruptObject, InvalidObject, Unsupported
+from tvix_store.limits import BATCH_COUNT, U64_MAX
 from tvix_store.nar_calculation import NarCalculationService
 from tvix_store.nixbase32 import encode as nixbase32
 from tvix_store.nodes import Node
 from tvix_store.resource import AsyncResource, map_bounded
+from tvix_store.statistics import ServiceStats
 from tvix_store.store_path import STORE_DIR, StorePath
+from tvix_store.verification import Damage, VerifyProgress, no_progress, verify_in_batches
 
 __all__ = ["NAR_SHA256_BYTES", "OUTPUT_HASH_BYTES", "PathInfo", "PathInfoService", "Signature", "validate_nar_sha256"]
 
@@ -178,6 +181,78 @@ class PathInfoService(AsyncResource):
         nothing itself does nothing (this default).
         """
 
+    async def stats(self) -> ServiceStats:
+        """How many path infos there are, and how much space they take.
+
+        Raises:
+            Unsupported: The service cannot say.
+        """
+        raise Unsupported(f"{type(self).__name__} has no statistics")
+
+    async def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
+        """Read everything there is, and yield what is wrong with it.
+
+        What is wrong is forgotten (``discard_corrupt``), so that the next put heals it. What is put or deleted
+        meanwhile may be checked or not. What a path info refers to is not looked at.
+
+        This default lists the path infos and gets each. Where one that is wrong ends the list, and the error names
+        it as ``expected``, it is forgotten and the list begun again.
+
+        Args:
+            progress: Told how many path infos have been checked.
+
+        Raises:
+            Unsupported: The service cannot list what it holds.
+            Unavailable: Something could not be read for another reason.
+        """
+        try:
+            total = (await self.stats()).objects
+        except Unsupported:
+            total = None
+        forgotten: set[str] = set()
+        while True:
+            try:
+                async for damage in verify_in_batches(
+                    _digests(self.list()), self._verify_batch, progress, batch_count=BATCH_COUNT, total=total
+                ):
+                    yield damage
+                return
+            except CorruptObject as exc:  # of the list: those of a batch do not come through
+                named = exc.expected if exc.expected and re.fullmatch("[0-9a-f]{40}", exc.expected) else None
+                if named in forgotten:
+                    return  # it cannot be got out of the way
+                yield Damage("path info", named, None, str(exc))
+                if named is None:
+                    return
+                forgotten.add(named)
+                await self.discard_corrupt(bytes.fromhex(named))
+
+    async def _verify_batch(self, digests: Sequence[bytes]) -> tuple[Sequence[Damage], int]:
+        """What is wrong with these, and how many they are; halves a batch until it is clear which one is wrong."""
+        try:
+            path_infos = await self.get_many(digests)
+        except CorruptObject as exc:
+            if len(digests) == 1:
+                return [await self._damage(digests[0], str(exc))], 1
+            half = len(digests) // 2
+            damages, _ = await self._verify_batch(digests[:half])
+            more_damages, _ = await self._verify_batch(digests[half:])
+            return [*damages, *more_damages], len(digests)
+        damages = []
+        for digest, path_info in zip(digests, path_infos, strict=True):
+            if path_info is not None and path_info.store_path.digest != digest:
+                damages.append(await self._damage(digest, f"what is stored is about {path_info.store_path}"))
+        return damages, len(digests)
+
+    async def _damage(self, digest: bytes, reason: str) -> Damage:
+        await self.discard_corrupt(digest)
+        return Damage("path info", digest.hex(), None, reason)
+
     def nar_calculation(self) -> NarCalculationService | None:
         """The NAR calculation that comes with this service, as a remote store's does; ``None`` otherwise."""
         return None
+
+
+async def _digests(path_infos: AsyncIterator[PathInfo]) -> AsyncIterator[bytes]:
+    async for path_info in path_infos:
+        yield path_info.store_path.digest

@@ -10,6 +10,7 @@ from tvix_store.capabilities import Capabilities
 from tvix_store.digest import B3Digest, HashedBlob
 from tvix_store.errors import LimitExceeded
 from tvix_store.limits import KIB, SMALL_BLOB_BYTES
+from tvix_store.statistics import ServiceStats
 
 __all__ = ["MemoryBlobService"]
 
@@ -62,6 +63,10 @@ class MemoryBlobService(BlobService):
     async def delete(self, digests: Sequence[B3Digest]) -> None:
         for digest in digests:
             self.contents.pop(digest.raw, None)
+
+    async def stats(self) -> ServiceStats:
+        n_bytes = sum(map(len, self.contents.values()))
+        return ServiceStats(len(self.contents), n_bytes, n_bytes)
 
     async def discard_corrupt(self, digest: B3Digest) -> None:
         data = self.contents.get(digest.raw)

@@ -9,6 +9,7 @@ from tvix_store.digest import B3Digest
 from tvix_store.directory import DirectoryService
 from tvix_store.errors import CorruptObject, InvalidObject
 from tvix_store.nodes import Directory
+from tvix_store.statistics import ServiceStats
 from tvix_store.wire import decode_directory
 
 __all__ = ["MemoryDirectoryService"]
@@ -57,6 +58,10 @@ class MemoryDirectoryService(DirectoryService):
     async def delete(self, digests: Sequence[B3Digest]) -> None:
         for digest in digests:
             self.encodings.pop(digest.raw, None)
+
+    async def stats(self) -> ServiceStats:
+        n_bytes = sum(map(len, self.encodings.values()))
+        return ServiceStats(len(self.encodings), n_bytes, n_bytes)
 
     async def discard_corrupt(self, digest: B3Digest) -> None:
         encoded = self.encodings.get(digest.raw)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from tvix_store.capabilities import Capabilities
 from tvix_store.errors import CorruptObject, InvalidObject
 from tvix_store.path_info import PathInfo, PathInfoService
+from tvix_store.statistics import ServiceStats
 from tvix_store.wire import decode_path_info, encode_path_info
 
 __all__ = ["MemoryPathInfoService"]
@@ -31,11 +32,14 @@ class MemoryPathInfoService(PathInfoService):
 
     def _decoded(self, digest: bytes, encoded: bytes) -> PathInfo:
         try:
-            return decode_path_info(encoded)
+            path_info = decode_path_info(encoded)
+            if path_info.store_path.digest != digest:
+                raise InvalidObject(f"it is about another path, {path_info.store_path}")
         except InvalidObject as exc:
             raise CorruptObject(
                 f"{self._name}: path info {digest.hex()} is corrupt: {exc}", expected=digest.hex()
             ) from exc
+        return path_info
 
     async def get(self, digest: bytes) -> PathInfo | None:
         encoded = self.encodings.get(digest)
@@ -56,13 +60,15 @@ class MemoryPathInfoService(PathInfoService):
         for digest in digests:
             self.encodings.pop(digest, None)
 
+    async def stats(self) -> ServiceStats:
+        n_bytes = sum(map(len, self.encodings.values()))
+        return ServiceStats(len(self.encodings), n_bytes, n_bytes)
+
     async def discard_corrupt(self, digest: bytes) -> None:
         encoded = self.encodings.get(digest)
         if encoded is None:
             return
         try:
-            if self._decoded(digest, encoded).store_path.digest == digest:
-                return
+            self._decoded(digest, encoded)
         except CorruptObject:
-            pass
-        del self.encodings[digest]
+            del self.encodings[digest]

@@ -18,6 +18,7 @@ from tvix_store.chunking import AVERAGE_CHUNK_BYTES, Chunker, cut
 from tvix_store.digest import B3Digest, HashedBlob
 from tvix_store.errors import DanglingReference, LimitExceeded, StoreError, Unavailable
 from tvix_store.limits import MIB, PIECE_BYTES, SMALL_BLOB_BYTES
+from tvix_store.statistics import ServiceStats
 from tvix_store_sqlite import contents
 from tvix_store_sqlite.contents import Chunked, Chunks, Piece, TooLong
 from tvix_store_sqlite.database import Database
@@ -109,6 +110,16 @@ class SqliteBlobService(BlobService):
         if await self.database.write(partial(contents.delete, digests=raws)):
             await asyncio.wrap_future(self.database.sweep())
 
+    async def stats(self) -> ServiceStats:
+        n_blobs, logical_bytes, unique_bytes = await self.database.read(contents.count)
+        stored_bytes = await self.database.stored_bytes()
+        return ServiceStats(
+            n_blobs, logical_bytes, unique_bytes, stored_bytes, details=(("database", self.database.path),)
+        )
+
+    async def sync(self) -> None:
+        await self.database.sync()
+
     async def discard_corrupt(self, digest: B3Digest) -> None:
         damage = await self.database.read(partial(contents.find_damage, digest=digest.raw))
         if damage is not None:
@@ -126,6 +137,11 @@ def _open(connection: sqlite3.Connection, digest: bytes) -> bytes | Chunked | No
         return contents.chunks_of(connection, digest) if data is None else data
 
 
+def _get_pieces(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes | None]:
+    with contents.snapshot(connection):
+        return [contents.get(connection, digest) for digest in digests]
+
+
 def _chunks(connection: sqlite3.Connection, digest: bytes) -> Chunks | None:
     with contents.snapshot(connection):
         chunked = contents.chunks_of(connection, digest)
@@ -137,11 +153,6 @@ def _chunks(connection: sqlite3.Connection, digest: bytes) -> Chunks | None:
 def _cut(blobs: Sequence[HashedBlob]) -> tuple[list[Piece], list[tuple[bytes, list[Piece]]]]:
     """The blobs that are one piece, and the others with their pieces."""
     wholes: list[Piece] = []
-def _get_pieces(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes | None]:
-    with contents.snapshot(connection):
-        return [contents.get(connection, digest) for digest in digests]
-
-
     chunked: list[tuple[bytes, list[Piece]]] = []
     for blob in blobs:
         chunks = cut(blob.data) if len(blob.data) > _UNCUT_BYTES else []

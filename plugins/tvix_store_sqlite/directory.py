@@ -14,6 +14,7 @@ from tvix_store.directory import ClosurePutter, DirectoryPutter, DirectoryServic
 from tvix_store.errors import CorruptObject, DanglingReference, InvalidObject
 from tvix_store.limits import BATCH_COUNT, MIB
 from tvix_store.nodes import Directory
+from tvix_store.statistics import ServiceStats
 from tvix_store.wire import decode_directory
 from tvix_store_sqlite import messages
 from tvix_store_sqlite.database import Database
@@ -88,6 +89,14 @@ class SqliteDirectoryService(DirectoryService):
     async def delete(self, digests: Sequence[B3Digest]) -> None:
         keys = [digest.raw for digest in digests]
         await self.database.write(partial(messages.delete, table="directory", keys=keys))
+
+    async def stats(self) -> ServiceStats:
+        n_rows, n_bytes = await self.database.read(partial(messages.count, table="directory"))
+        stored_bytes = await self.database.stored_bytes()
+        return ServiceStats(n_rows, n_bytes, n_bytes, stored_bytes, details=(("database", self.database.path),))
+
+    async def sync(self) -> None:
+        await self.database.sync()
 
     async def discard_corrupt(self, digest: B3Digest) -> None:
         (data,) = await self.database.read(partial(messages.get_many, table="directory", keys=[digest.raw]))

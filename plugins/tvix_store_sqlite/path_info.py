@@ -9,6 +9,7 @@ from functools import partial
 from tvix_store.capabilities import Capabilities
 from tvix_store.errors import CorruptObject, InvalidObject
 from tvix_store.path_info import PathInfo, PathInfoService
+from tvix_store.statistics import ServiceStats
 from tvix_store.wire import decode_path_info, encode_path_info
 from tvix_store_sqlite import messages
 from tvix_store_sqlite.database import Database
@@ -71,6 +72,11 @@ class SqlitePathInfoService(PathInfoService):
 
     async def delete(self, digests: Sequence[bytes]) -> None:
         await self.database.write(partial(messages.delete, table="path_info", keys=digests))
+
+    async def stats(self) -> ServiceStats:
+        n_rows, n_bytes = await self.database.read(partial(messages.count, table="path_info"))
+        stored_bytes = await self.database.stored_bytes()
+        return ServiceStats(n_rows, n_bytes, n_bytes, stored_bytes, details=(("database", self.database.path),))
 
     async def discard_corrupt(self, digest: bytes) -> None:
         (data,) = await self.database.read(partial(messages.get_many, table="path_info", keys=[digest]))

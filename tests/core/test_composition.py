@@ -11,10 +11,12 @@ from fakes import plugin as fake_plugin
 from fakes.plugin import Gate, TelltaleBlobs, TelltaleFrontend, TelltalePathInfos, script
 from tvix_store.blob import BlobService
 from tvix_store.checked import CheckedBlobService, CheckedDirectoryService, CheckedPathInfoService
+from tvix_store.commit_point import CommitPointPathInfoService
 from tvix_store.composition import Composition
 from tvix_store.config import Kind
 from tvix_store.directory import DirectoryService
 from tvix_store.errors import ConfigError, CorruptObject, Unavailable
+from tvix_store.frontend import Services
 from tvix_store.nar_render import RenderingNarCalculation
 from tvix_store.path_info import PathInfoService
 from tvix_store.registry import Registry
@@ -58,6 +60,13 @@ def bare(service: object) -> TelltaleBlobs:
     return service.inner
 
 
+def checked(services: Services) -> CheckedPathInfoService:
+    """The path infos, without what makes their contents durable first."""
+    assert isinstance(services.path_infos, CommitPointPathInfoService)
+    assert isinstance(services.path_infos.inner, CheckedPathInfoService)
+    return services.path_infos.inner
+
+
 def built() -> list[str]:
     return [event.removeprefix("build ") for event in script.journal if event.startswith("build ")]
 
@@ -74,7 +83,7 @@ async def test_the_roots_are_built_and_checked() -> None:
         services = await composition.services()
         assert isinstance(services.blobs, CheckedBlobService)
         assert isinstance(services.directories, CheckedDirectoryService)
-        assert isinstance(services.path_infos, CheckedPathInfoService)
+        assert isinstance(checked(services), CheckedPathInfoService)
         assert isinstance(services.nar_calculation, RenderingNarCalculation)
         assert built() == ["root", "root directories", "root path infos"]
 
@@ -90,6 +99,24 @@ async def test_entries_that_nobody_needs_are_not_built() -> None:
     async with compose(text) as composition:
         await composition.services()
         assert "spare" not in built()
+
+
+async def test_entries_are_all_that_there_are_whether_they_are_used_or_not() -> None:
+    text = '[blobservices.root]\ntype = "pair"\nnear = "plain://"\nfar = "far"\n'
+    text += '[blobservices.far]\ntype = "plain"\n[blobservices.spare]\ntype = "plain"\n[frontends.a]\ntype = "stub"'
+    async with compose(text + METADATA) as composition:
+        entries = await composition.entries()
+        assert [str(entry.entry_id) for entry in entries] == [
+            "[blobservices.root]",
+            "[blobservices.far]",
+            "[blobservices.spare]",
+            "[directoryservices.root]",
+            "[pathinfoservices.root]",
+            "[blobservices.root] near",
+        ]
+        assert [entry.is_made_of_others for entry in entries] == [True, False, False, False, False, False]
+        assert entries[0].service is (await composition.services()).blobs
+        assert bare(entries[-1].service).name == "root.near"
 
 
 async def test_a_missing_root_is_named() -> None:
@@ -166,8 +193,7 @@ async def test_anonymous_entries_of_two_kinds_that_are_called_the_same_are_separ
     async with compose(text) as composition:
         services = await composition.services()
         (asked,) = bare(services.blobs).inner
-        assert isinstance(services.path_infos, CheckedPathInfoService)
-        fetching = services.path_infos.inner
+        fetching = checked(services).inner
         assert isinstance(fetching, TelltalePathInfos)
         assert bare(fetching.inner[0]) is not bare(asked)
         assert bare(fetching.inner[0]).name == "root.blob_service"
@@ -458,8 +484,7 @@ async def test_the_context_gives_services_of_each_kind() -> None:
     text += '[pathinfoservices.root]\ntype = "fetching"\nblob_service = "root"'
     async with compose(text) as composition:
         services = await composition.services()
-        assert isinstance(services.path_infos, CheckedPathInfoService)
-        fetching: PathInfoService = services.path_infos.inner
+        fetching: PathInfoService = checked(services).inner
         assert isinstance(fetching, TelltalePathInfos)
         blobs, directories = fetching.inner
         assert isinstance(blobs, BlobService)

@@ -9,9 +9,10 @@ from tvix_store.blob import BlobReader, BlobWriter, ChunkMeta
 from tvix_store.capabilities import Capabilities
 from tvix_store.chunked import ChunkedReader
 from tvix_store.digest import B3Digest, HashedBlob
-from tvix_store.errors import DanglingReference
+from tvix_store.errors import CorruptObject, DanglingReference
 from tvix_store.nodes import Directory
 from tvix_store.path_info import PathInfo
+from tvix_store.statistics import ServiceStats
 from tvix_store.testing.minimal import MinimalBlobService, MinimalDirectoryService, MinimalPathInfoService
 
 CHUNK_BYTES = 300_000
@@ -40,7 +41,7 @@ class DictBlobService(MinimalBlobService):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(list=True, delete=True, chunks=True)
+        return Capabilities(list=True, delete=True, chunks=True, compact=True)
 
     def chunk_list(self, digest: B3Digest) -> list[ChunkMeta] | None:
         if digest not in self.storage.blobs and digest in self.storage.chunks:
@@ -83,6 +84,13 @@ class DictBlobService(MinimalBlobService):
         for digest in digests:
             self.storage.blobs.pop(digest, None)
         self.storage.sweep()
+
+    async def stats(self) -> ServiceStats:
+        logical = sum(chunk.size for chunks in self.storage.blobs.values() for chunk in chunks)
+        return ServiceStats(len(self.storage.blobs), logical, sum(map(len, self.storage.chunks.values())))
+
+    async def compact(self) -> int:
+        return 0
 
     async def discard_corrupt(self, digest: B3Digest) -> None:
         wrong = [chunk.digest for chunk in self.chunk_list(digest) or [] if not self._is_sound(chunk.digest)]
@@ -129,6 +137,9 @@ class DictDirectoryService(MinimalDirectoryService):
         for digest in digests:
             self.directories.pop(digest, None)
 
+    async def stats(self) -> ServiceStats:
+        return ServiceStats(len(self.directories))
+
     async def discard_corrupt(self, digest: B3Digest) -> None:
         if digest in self.directories and self.directories[digest].digest != digest:
             del self.directories[digest]
@@ -145,9 +156,18 @@ class DictPathInfoService(MinimalPathInfoService):
         return Capabilities(list=True, delete=True)
 
     async def list(self) -> AsyncIterator[PathInfo]:
-        for path_info in list(self.path_infos.values()):
+        for digest, path_info in list(self.path_infos.items()):
+            if path_info.store_path.digest != digest:
+                raise CorruptObject(f"path info {digest.hex()} is about another path", expected=digest.hex())
             yield path_info
+
+    async def discard_corrupt(self, digest: bytes) -> None:
+        if digest in self.path_infos and self.path_infos[digest].store_path.digest != digest:
+            del self.path_infos[digest]
 
     async def delete(self, digests: Sequence[bytes]) -> None:
         for digest in digests:
             self.path_infos.pop(digest, None)
+
+    async def stats(self) -> ServiceStats:
+        return ServiceStats(len(self.path_infos))

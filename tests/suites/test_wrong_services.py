@@ -18,6 +18,7 @@ PLUGIN = "tvix_store.testing.pytest_plugin"
 MODULES = [
     "wrong_blob_services",
     "wrong_blob_streams",
+    "wrong_blob_upkeep",
     "wrong_directory_services",
     "wrong_directory_trees",
     "wrong_path_info_services",

@@ -47,6 +47,7 @@ class TestAbsenceIsAnError(WrongBlobs):
         "test_absent_blob_is_none_not_an_error",
         "test_batches_answer_for_the_absent_too",
         "test_batches_may_be_longer_than_usual",
+        "test_compacting_keeps_what_is_there_or_is_refused",
         "test_delete_keeps_chunks_that_others_are_made_of",
         "test_deleting_the_absent_is_fine_or_is_refused",
         "test_empty_blob_is_always_there",
@@ -187,6 +188,7 @@ class TestVisibleBeforeClose(WrongBlobs):
         "test_a_cancelled_upload_leaves_nothing",
         "test_a_writer_that_was_not_closed_leaves_nothing",
         "test_nothing_is_visible_before_close",
+        "test_stats_tell_what_blobs_have_in_common_or_are_refused",
         "test_what_was_not_closed_is_absent_after_reopening",
     }
 
@@ -271,6 +273,7 @@ class TestWritingAgainLoses(WrongBlobs):
     breaks: ClassVar = {
         "test_closing_a_writer_again_gives_the_same_digest",
         "test_one_blob_may_be_written_many_times_at_once",
+        "test_stats_count_what_is_there_or_are_refused",
         "test_writing_a_blob_again_is_harmless",
     }
 
@@ -288,6 +291,7 @@ class TestOnlyOneWriteCounts(WrongBlobs):
         "test_delete_keeps_chunks_that_others_are_made_of",
         "test_empty_writes_add_nothing",
         "test_how_writes_are_cut_makes_no_difference",
+        "test_stats_tell_what_blobs_have_in_common_or_are_refused",
         "test_two_writers_do_not_mix",
         "test_writing_a_blob_again_is_harmless",
     }
@@ -321,6 +325,7 @@ class TestOneWriteHasALimit(WrongBlobs):
     breaks: ClassVar = {
         "test_a_blob_and_a_chunk_of_the_same_contents_are_kept_apart",
         "test_chunks_can_be_read_and_make_up_the_blob",
+        "test_damaged_blob_is_found_by_verifying",
         "test_damaged_blob_is_healed_by_the_next_write",
         "test_damaged_blob_is_never_read_to_its_end",
         "test_delete_keeps_chunks_that_others_are_made_of",
@@ -329,6 +334,7 @@ class TestOneWriteHasALimit(WrongBlobs):
         "test_reading_goes_on_to_the_end_after_a_seek",
         "test_seek_goes_forwards_and_backwards",
         "test_small_reads_of_a_large_blob_join_up",
+        "test_stats_tell_what_blobs_have_in_common_or_are_refused",
         "test_what_was_put_is_there_after_reopening",
         "test_what_was_written_is_read",
     }

@@ -18,6 +18,7 @@ from tvix_store.digest import B3Digest
 from tvix_store.errors import InvalidObject, Unavailable
 from tvix_store.limits import BATCH_COUNT
 from tvix_store.nodes import Directory, Node
+from tvix_store.verification import Damage, VerifyProgress, no_progress
 
 # One directory
 
@@ -96,6 +97,7 @@ class TestRefusesWhatIsThere(WrongDirectories):
         "test_put_many_takes_what_is_there_and_what_comes_twice",
         "test_putting_again_is_harmless",
         "test_same_closure_may_be_sent_many_times_at_once",
+        "test_stats_count_what_is_there_or_are_refused",
         "test_what_was_deleted_can_be_put_again",
     }
 
@@ -114,6 +116,8 @@ class TestGetManyIsInOrderOfDigests(WrongDirectories):
         "test_batches_answer_for_the_absent_too",
         "test_batches_answer_in_the_order_asked",
         "test_batches_may_be_longer_than_usual",
+        "test_damaged_directory_is_found_by_verifying",
+        "test_verifying_what_is_sound_finds_nothing_or_is_refused",
     }
 
     class Service(DictDirectoryService):
@@ -169,6 +173,7 @@ class TestListIsShort(WrongDirectories):
 class TestDeleteDoesNothing(WrongDirectories):
     breaks: ClassVar = {
         "test_deleting_the_absent_is_fine_or_is_refused",
+        "test_stats_count_what_is_there_or_are_refused",
         "test_what_was_deleted_is_absent_after_reopening",
         "test_what_was_deleted_is_absent_or_delete_is_refused",
     }
@@ -193,6 +198,8 @@ class TestDoesWhatItDoesNotState(WrongDirectories):
         "test_delete_takes_no_children_with_it",
         "test_deleting_the_absent_is_fine_or_is_refused",
         "test_list_gives_every_directory_once_or_is_refused",
+        "test_stats_count_what_is_there_or_are_refused",
+        "test_verifying_what_is_sound_finds_nothing_or_is_refused",
         "test_what_was_deleted_can_be_put_again",
         "test_what_was_deleted_is_absent_after_reopening",
         "test_what_was_deleted_is_absent_or_delete_is_refused",
@@ -213,7 +220,11 @@ class TestDiscardsWhatIsSound(WrongDirectories):
 
 
 class TestNeverHeals(WrongDirectories):
-    breaks: ClassVar = {"test_damaged_directory_is_healed_by_the_next_put", "test_damaged_directory_is_not_in_a_tree"}
+    breaks: ClassVar = {
+        "test_damaged_directory_is_found_by_verifying",
+        "test_damaged_directory_is_healed_by_the_next_put",
+        "test_damaged_directory_is_not_in_a_tree",
+    }
 
     class Service(DictDirectoryService):
         async def discard_corrupt(self, digest: B3Digest) -> None:
@@ -251,3 +262,35 @@ class TestCapabilitiesAreNotAValue(WrongDirectories):
         @property
         def capabilities(self) -> Capabilities:
             return SimpleNamespace(list=True, delete=True)  # type: ignore[return-value]
+
+
+# Upkeep
+
+
+class TestVerifyFindsNothing(WrongDirectories):
+    breaks: ClassVar = {"test_damaged_directory_is_found_by_verifying"}
+
+    class Service(DictDirectoryService):
+        async def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
+            progress(len(self.directories), None)
+            nothing: list[Damage] = []
+            for damage in nothing:
+                yield damage
+
+
+class TestVerifyStopsAtTheFirst(WrongDirectories):
+    breaks: ClassVar = {"test_verifying_what_is_sound_finds_nothing_or_is_refused"}
+
+    class Service(DictDirectoryService):
+        async def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
+            async for damage in super().verify():
+                yield damage
+            progress(1, None)
+
+
+class TestSyncDropsWhatIsNotDurable(WrongDirectories):
+    breaks: ClassVar = {"test_sync_returns_and_takes_nothing_away"}
+
+    class Service(DictDirectoryService):
+        async def sync(self) -> None:
+            self.directories.clear()

@@ -21,6 +21,8 @@ from tvix_store.limits import BATCH_COUNT
 from tvix_store.nar_calculation import NarCalculationService
 from tvix_store.nodes import FileNode
 from tvix_store.path_info import PathInfo
+from tvix_store.statistics import ServiceStats
+from tvix_store.verification import Damage, VerifyProgress, no_progress
 
 # One path info
 
@@ -44,7 +46,6 @@ class TestAbsenceIsAnError(WrongPathInfos):
 class TestKeepsTheFirst(WrongPathInfos):
     breaks: ClassVar = {
         "test_another_put_replaces_the_first",
-        "test_damaged_path_info_is_healed_by_the_next_put",
         "test_last_one_of_a_batch_counts",
         "test_only_the_digest_of_the_path_is_the_key",
         "test_what_was_deleted_can_be_put_again",
@@ -57,10 +58,7 @@ class TestKeepsTheFirst(WrongPathInfos):
 
 
 class TestNameIsPartOfTheKey(WrongPathInfos):
-    breaks: ClassVar = {
-        "test_damaged_path_info_is_healed_by_the_next_put",
-        "test_only_the_digest_of_the_path_is_the_key",
-    }
+    breaks: ClassVar = {"test_only_the_digest_of_the_path_is_the_key"}
 
     class Service(DictPathInfoService):
         async def put(self, path_info: PathInfo) -> PathInfo:
@@ -174,6 +172,8 @@ class TestGetManyIsInOrderOfDigests(WrongPathInfos):
         "test_batches_answer_for_the_absent_too",
         "test_batches_answer_in_the_order_asked",
         "test_batches_may_be_longer_than_usual",
+        "test_damaged_path_info_is_found_by_verifying",
+        "test_verifying_what_is_sound_finds_nothing_or_is_refused",
         "test_what_was_put_is_there_after_reopening",
     }
 
@@ -202,6 +202,7 @@ class TestPutManyKeepsTheFirst(WrongPathInfos):
 
 class TestPutManyAnswersInAnotherOrder(WrongPathInfos):
     breaks: ClassVar = {
+        "test_damaged_path_info_is_found_by_verifying",
         "test_damaged_path_info_is_not_in_a_batch",
         "test_last_one_of_a_batch_counts",
         "test_put_many_is_as_good_as_put",
@@ -225,7 +226,10 @@ class TestPutManyStopsAtAThousand(WrongPathInfos):
 
 
 class TestListIsShort(WrongPathInfos):
-    breaks: ClassVar = {"test_list_gives_every_path_info_once_or_is_refused"}
+    breaks: ClassVar = {
+        "test_damaged_path_info_is_found_by_verifying",
+        "test_list_gives_every_path_info_once_or_is_refused",
+    }
 
     class Service(DictPathInfoService):
         async def list(self) -> AsyncIterator[PathInfo]:
@@ -236,6 +240,7 @@ class TestListIsShort(WrongPathInfos):
 class TestDeleteDoesNothing(WrongPathInfos):
     breaks: ClassVar = {
         "test_deleting_the_absent_is_fine_or_is_refused",
+        "test_stats_count_what_is_there_or_are_refused",
         "test_what_was_deleted_is_absent_after_reopening",
         "test_what_was_deleted_is_absent_or_delete_is_refused",
     }
@@ -259,6 +264,8 @@ class TestDoesWhatItDoesNotState(WrongPathInfos):
     breaks: ClassVar = {
         "test_deleting_the_absent_is_fine_or_is_refused",
         "test_list_gives_every_path_info_once_or_is_refused",
+        "test_stats_count_what_is_there_or_are_refused",
+        "test_verifying_what_is_sound_finds_nothing_or_is_refused",
         "test_what_was_deleted_can_be_put_again",
         "test_what_was_deleted_is_absent_after_reopening",
         "test_what_was_deleted_is_absent_or_delete_is_refused",
@@ -279,7 +286,10 @@ class TestDiscardsWhatIsSound(WrongPathInfos):
 
 
 class TestPutsNothingOverWhatIsDamaged(WrongPathInfos):
-    breaks: ClassVar = {"test_damaged_path_info_is_healed_by_the_next_put"}
+    breaks: ClassVar = {
+        "test_damaged_path_info_is_found_by_verifying",
+        "test_damaged_path_info_is_healed_by_the_next_put",
+    }
 
     class Service(DictPathInfoService):
         async def put(self, path_info: PathInfo) -> PathInfo:
@@ -287,6 +297,37 @@ class TestPutsNothingOverWhatIsDamaged(WrongPathInfos):
             if stored is not None and stored.store_path.digest != path_info.store_path.digest:
                 return path_info
             return await super().put(path_info)
+
+        async def discard_corrupt(self, digest: bytes) -> None:
+            pass
+
+
+# Upkeep
+
+
+class TestVerifyFindsNothing(WrongPathInfos):
+    breaks: ClassVar = {"test_damaged_path_info_is_found_by_verifying"}
+
+    class Service(DictPathInfoService):
+        async def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
+            progress(len(self.path_infos), None)
+            nothing: list[Damage] = []
+            for damage in nothing:
+                yield damage
+
+
+class TestStatsCountPuts(WrongPathInfos):
+    breaks: ClassVar = {"test_stats_count_what_is_there_or_are_refused"}
+
+    class Service(DictPathInfoService):
+        n_puts = 0
+
+        async def put(self, path_info: PathInfo) -> PathInfo:
+            self.n_puts += 1
+            return await super().put(path_info)
+
+        async def stats(self) -> ServiceStats:
+            return ServiceStats(self.n_puts)
 
 
 class TestForgetsAllWhenClosed(WrongPathInfos):

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import click
 
-from tvix_store.cli import cat, config, copy, daemon, import_, ls, nar, plugins, run
+from tvix_store.cli import cat, compact, config, copy, daemon, import_, ls, nar, plugins, run, stats, verify
 from tvix_store.cli.logs import LEVELS, report, set_up_logging
 from tvix_store.errors import ConfigError, StoreError
 
@@ -42,6 +42,9 @@ for _command in (
     ls.ls,
     cat.cat,
     nar.nar,
+    stats.stats,
+    verify.verify,
+    compact.compact,
     config.config,
     plugins.plugins,
 ):

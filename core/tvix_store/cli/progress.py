@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     FileSizeColumn,
@@ -21,7 +22,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-__all__ = ["FilesProgress", "ItemsProgress"]
+__all__ = ["CheckProgress", "FilesProgress", "ItemsProgress"]
 
 
 class _OnTerminal:
@@ -99,3 +100,34 @@ class ItemsProgress(_OnTerminal):
         """One more is done."""
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task)
+
+
+class CheckProgress(_OnTerminal):
+    """How far one check after the other is, each counting bytes or items, of a total that may be unknown."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[done]}"),
+            TimeElapsedColumn(),
+        )
+        super().__init__(Progress(*columns, console=console, transient=True) if console.is_terminal else None)
+        self._task: TaskID | None = None
+        self._in_bytes = False
+
+    def start(self, description: str, *, in_bytes: bool) -> None:
+        """Begin with another check."""
+        self._in_bytes = in_bytes
+        if self._progress is not None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(description, total=None, done="")
+
+    def update(self, done: int, total: int | None) -> None:
+        """See ``verification.VerifyProgress``."""
+        if self._progress is not None and self._task is not None:
+            text = decimal(done) if self._in_bytes else str(done)
+            self._progress.update(self._task, completed=done, total=total, done=text)

@@ -37,12 +37,14 @@ class StoreOptions:
         blob: URL of the blob service; ``None`` for the embedded default.
         directory: URL of the directory service.
         path_info: URL of the path info service.
+        state_dir: Where the embedded default keeps its store; ``None`` for the usual place.
     """
 
     config: Path | None
     blob: str | None
     directory: str | None
     path_info: str | None
+    state_dir: Path | None = None
 
     def store_config(self, registry: Registry, fallback: StoreConfig | None = None) -> StoreConfig:
         """The configuration that the options describe; of URLs that are not given, ``fallback`` has the entries."""
@@ -77,12 +79,26 @@ class StoreOptions:
                 raise Unavailable(f"no store answers at {DEFAULT_ADDRESS}; {hint}") from exc
             yield services
 
+    @asynccontextmanager
+    async def open_composition(self) -> AsyncIterator[Composition]:
+        """The composition itself, for what is done to single entries; the embedded default's unless told otherwise.
 
-def store_options(default: str = f"a running store, grpc+http://{DEFAULT_ADDRESS}") -> Callable[[F], F]:
+        A daemon that has the same stores open does not mind.
+        """
+        registry = Registry.load()
+        fallback = None if self.config else embedded_default(registry, self.state_dir or default_state_dir())
+        async with Composition(self.store_config(registry, fallback), registry) as composition:
+            yield composition
+
+
+def store_options(
+    default: str = f"a running store, grpc+http://{DEFAULT_ADDRESS}", *, has_state_dir: bool = False
+) -> Callable[[F], F]:
     """Options that choose the stores, handed to the command as ``stores``.
 
     Args:
         default: For the help: what is used if none is given.
+        has_state_dir: Whether there is an option for where the embedded default is, too.
     """
 
     def decorate(command: F) -> F:
@@ -105,6 +121,7 @@ def store_options(default: str = f"a running store, grpc+http://{DEFAULT_ADDRESS
             blob_service_addr: str | None,
             directory_service_addr: str | None,
             path_info_service_addr: str | None,
+            state_dir: Path | None = None,
             **arguments: Any,
         ) -> Any:
             stores = StoreOptions(
@@ -112,14 +129,26 @@ def store_options(default: str = f"a running store, grpc+http://{DEFAULT_ADDRESS
                 store or blob_service_addr,
                 store or directory_service_addr,
                 store or path_info_service_addr,
+                state_dir,
             )
             return command(stores=stores, **arguments)
 
         wrapped.__name__ = command.__name__
         wrapped.__doc__ = command.__doc__
+        if has_state_dir:
+            wrapped = _state_dir_option(wrapped)
         return wrapped  # type: ignore[return-value]  # takes the options in place of ``stores``
 
     return decorate
+
+
+_state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="TVIX_STORE_STATE_DIR",
+    show_envvar=True,
+    help="Where the embedded default keeps its store.  [default: $XDG_STATE_HOME/tvix-store]",
+)
 
 
 def _url_option(flag: str, envvar: str, default: str) -> Callable[[F], F]:

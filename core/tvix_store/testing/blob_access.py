@@ -11,6 +11,7 @@ from tvix_store.checked import CheckedBlobService
 from tvix_store.digest import B3Digest
 from tvix_store.errors import Unsupported
 from tvix_store.limits import PIECE_BYTES, SMALL_BLOB_BYTES
+from tvix_store.verification import Damage, VerifyProgress, no_progress
 
 __all__ = [
     "BlobSuiteBase",
@@ -22,6 +23,7 @@ __all__ = [
     "list_blobs",
     "read_blob",
     "read_rest",
+    "verify_blobs",
     "write_blob",
 ]
 
@@ -83,6 +85,11 @@ async def read_rest(reader: BlobReader) -> bytes:
 async def list_blobs(service: BlobService) -> Sequence[B3Digest]:
     """All that is listed, in order, so that what is listed twice shows."""
     return sorted([digest async for digest in service.list()])
+
+
+async def verify_blobs(service: BlobService, progress: VerifyProgress = no_progress) -> Sequence[Damage]:
+    """All that verifying finds."""
+    return [damage async for damage in service.verify(progress)]
 
 
 async def delete_blobs(service: BlobService, *digests: B3Digest) -> bool:

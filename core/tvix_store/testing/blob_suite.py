@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from tvix_store.blob import BlobService
@@ -17,6 +19,7 @@ from tvix_store.testing.blob_access import (
     delete_blobs,
     list_blobs,
     read_blob,
+    verify_blobs,
     write_blob,
 )
 from tvix_store.testing.blob_streams import LARGE_BYTES, BlobStreamTests
@@ -210,6 +213,59 @@ class BlobServiceSuite(BlobStreamTests):
             await delete_blobs(service, whole)
             await assert_reads(service, chunk.digest, piece)
 
+    # Upkeep
+
+    async def test_stats_count_what_is_there_or_are_refused(self, service: BlobService) -> None:
+        blobs = [HashedBlob(contents(1000 + seed, seed)) for seed in range(20)]
+        await service.put_many([*blobs, *blobs[:5]])
+        deleted = await delete_blobs(service, blobs[-1].digest)
+        there = blobs[:-1] if deleted else blobs
+        with contextlib.suppress(Unsupported):
+            stats = await service.stats()
+            assert stats.objects == len(there)
+            assert stats.logical_bytes in (None, sum(map(len, there)))
+
+    @large
+    async def test_stats_tell_what_blobs_have_in_common_or_are_refused(self, service: BlobService) -> None:
+        shared = contents(3 * MIB)
+        await write_blob(service, shared, b"one")
+        await write_blob(service, shared, b"two")
+        with contextlib.suppress(Unsupported):
+            stats = await service.stats()
+            assert stats.objects == 2
+            assert stats.logical_bytes in (None, 2 * len(shared) + 6)
+            assert stats.unique_bytes is None or len(shared) <= stats.unique_bytes <= 2 * len(shared) + 6
+
+    async def test_verifying_what_is_sound_finds_nothing_or_is_refused(self, service: BlobService) -> None:
+        await service.put_many([HashedBlob(contents(size, size)) for size in (1, 2, 5000, 64 * KIB)])
+        await write_blob(service, contents(3 * MIB))
+        told: list[int] = []
+        if service.capabilities.list:
+            assert await verify_blobs(service, lambda done, total: told.append(done)) == []
+            assert told == sorted(told)
+            assert told[-1] > 0
+        else:
+            with pytest.raises(Unsupported):
+                await verify_blobs(service)
+
+    async def test_compacting_keeps_what_is_there_or_is_refused(self, service: BlobService) -> None:
+        blobs = [HashedBlob(contents(30_000, seed)) for seed in range(40)]
+        await service.put_many(blobs)
+        if not service.capabilities.compact:
+            with pytest.raises(Unsupported):
+                await service.compact()
+            return
+        deleted = await delete_blobs(service, *(blob.digest for blob in blobs[::2]))
+        assert await service.compact() >= 0
+        expected = [None if deleted and index % 2 == 0 else blob.data for index, blob in enumerate(blobs)]
+        await assert_gets(service, [blob.digest for blob in blobs], expected)
+
+    async def test_sync_returns_and_takes_nothing_away(self, service: BlobService) -> None:
+        await service.sync()
+        digest = await write_blob(service, data := contents(5000))
+        await service.sync()
+        await assert_reads(service, digest, data)
+
     # Corruption and closing
 
     async def test_discarding_keeps_what_is_sound(self, service: BlobService) -> None:
@@ -303,3 +359,19 @@ class BlobDamageTests(BlobServiceSuite):
             await store.get_many([blob.digest])
         await store.put_many([blob])
         await assert_gets(store, [blob.digest], [blob.data])
+
+    @pytest.mark.parametrize("size", [12, 100_000, 3 * MIB])
+    async def test_damaged_blob_is_found_by_verifying(
+        self, service: BlobService, store: BlobService, size: int
+    ) -> None:
+        blobs = [HashedBlob(contents(2000 + seed, seed + 1)) for seed in range(9)]
+        await store.put_many(blobs)
+        digest = await write_blob(store, data := contents(size))
+        await self.damage(service, digest)
+        if not service.capabilities.list:
+            return
+        assert [damage.digest for damage in await verify_blobs(store) if damage.kind == "blob"] == [str(digest)]
+        assert await write_blob(store, data) == digest
+        await assert_reads(store, digest, data)
+        assert await verify_blobs(store) == []
+        await assert_gets(store, [blob.digest for blob in blobs], [blob.data for blob in blobs])

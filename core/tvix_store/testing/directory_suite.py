@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -229,6 +230,30 @@ class DirectoryServiceSuite(DirectoryUploadTests):
         await upload(service, *TREE)
         assert_whole_and_in_order(await recursive(service, TREE[-1].digest), TREE)
 
+    async def test_stats_count_what_is_there_or_are_refused(self, service: DirectoryService) -> None:
+        await service.put_many([leaf(number) for number in range(20)])
+        await service.put(leaf(0))
+        deleted = await delete_directories(service, leaf(19).digest)
+        with contextlib.suppress(Unsupported):
+            assert (await service.stats()).objects == (19 if deleted else 20)
+
+    async def test_verifying_what_is_sound_finds_nothing_or_is_refused(self, service: DirectoryService) -> None:
+        await service.put_many([*TREE, leaf(1)])
+        told: list[int] = []
+        if service.capabilities.list:
+            assert [damage async for damage in service.verify(lambda done, total: told.append(done))] == []
+            assert told == sorted(told)
+            assert told[-1] == len(TREE) + 1
+        else:
+            with pytest.raises(Unsupported):
+                [damage async for damage in service.verify()]
+
+    async def test_sync_returns_and_takes_nothing_away(self, service: DirectoryService) -> None:
+        await service.sync()
+        await service.put(leaf(1))
+        await service.sync()
+        assert await service.get(leaf(1).digest) == leaf(1)
+
     async def test_discarding_keeps_what_is_sound(self, service: DirectoryService) -> None:
         await service.put(leaf(1))
         await service.discard_corrupt(leaf(1).digest)
@@ -304,3 +329,16 @@ class DirectoryDamageTests(DirectoryServiceSuite):
             await store.get(leaf(1).digest)
         await (store.put_many([leaf(1)]) if batch else store.put(leaf(1)))
         assert await store.get(leaf(1).digest) == leaf(1)
+
+    async def test_damaged_directory_is_found_by_verifying(
+        self, service: DirectoryService, store: DirectoryService
+    ) -> None:
+        await store.put_many([leaf(number) for number in range(9)])
+        await self.damage(service, leaf(4).digest)
+        if not service.capabilities.list:
+            return
+        found = [(damage.kind, damage.digest) async for damage in store.verify()]
+        assert found == [("directory", str(leaf(4).digest))]
+        await store.put(leaf(4))
+        assert [damage async for damage in store.verify()] == []
+        assert list(await store.get_many([leaf(number).digest for number in range(9)])) == [*map(leaf, range(9))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -289,6 +290,24 @@ class PathInfoServiceSuite:
             await delete_path_infos(service, key(given))
             await assert_kept(service, given)
 
+    async def test_stats_count_what_is_there_or_are_refused(self, service: PathInfoService) -> None:
+        stored = await service.put_many([path_info(number) for number in range(20)])
+        await service.put(path_info(0))
+        deleted = await delete_path_infos(service, key(stored[-1]))
+        with contextlib.suppress(Unsupported):
+            assert (await service.stats()).objects == (19 if deleted else 20)
+
+    async def test_verifying_what_is_sound_finds_nothing_or_is_refused(self, service: PathInfoService) -> None:
+        await service.put_many([path_info(number) for number in range(20)])
+        told: list[int] = []
+        if service.capabilities.list:
+            assert [damage async for damage in service.verify(lambda done, total: told.append(done))] == []
+            assert told == sorted(told)
+            assert told[-1] == 20
+        else:
+            with pytest.raises(Unsupported):
+                [damage async for damage in service.verify()]
+
     async def test_discarding_keeps_what_is_sound(self, service: PathInfoService) -> None:
         stored = await service.put(path_info(1))
         await service.discard_corrupt(key(stored))
@@ -352,3 +371,15 @@ class PathInfoDamageTests(PathInfoServiceSuite):
             await store.get(key(stored))
         assert await store.put(path_info(1)) == stored
         assert await store.get(key(stored)) == stored
+
+    async def test_damaged_path_info_is_found_by_verifying(
+        self, service: PathInfoService, store: PathInfoService
+    ) -> None:
+        stored = await store.put_many([path_info(number) for number in range(9)])
+        await self.damage(service, key(stored[4]))
+        if not service.capabilities.list:
+            return
+        assert [damage.kind async for damage in store.verify()] == ["path info"]
+        assert await store.put(path_info(4)) == stored[4]
+        assert [damage async for damage in store.verify()] == []
+        assert list(await store.get_many([key(info) for info in stored])) == list(stored)

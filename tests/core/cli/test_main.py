@@ -39,7 +39,20 @@ def test_flags_of_the_reference_are_accepted(program: Program, flag: str) -> Non
 
 
 def test_every_command_says_what_it_does(program: Program) -> None:
-    commands = ["cat", "config", "copy", "daemon", "import", "ls", "nar", "plugins", "run"]
+    commands = [
+        "cat",
+        "compact",
+        "config",
+        "copy",
+        "daemon",
+        "import",
+        "ls",
+        "nar",
+        "plugins",
+        "run",
+        "stats",
+        "verify",
+    ]
     lines = program("--help").text.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in lines] == commands
     assert all(line.endswith(".") for line in lines)

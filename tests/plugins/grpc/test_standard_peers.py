@@ -196,7 +196,7 @@ class ChunkedBlobService(MemoryBlobService):
         super().__init__()
         self.lists: dict[B3Digest, list[ChunkMeta]] = {}
         self.opened: list[B3Digest] = []
-        self.stats = 0
+        self.stat_calls = 0
 
     async def store(self, data: bytes) -> B3Digest:
         pieces = [data[start : start + self.chunk_bytes] for start in range(0, len(data), self.chunk_bytes)]
@@ -207,11 +207,11 @@ class ChunkedBlobService(MemoryBlobService):
         return whole.digest
 
     async def chunks(self, digest: B3Digest) -> list[ChunkMeta] | None:
-        self.stats += 1
+        self.stat_calls += 1
         return self.lists.get(digest, [])
 
     async def has(self, digest: B3Digest) -> bool:
-        self.stats += 1
+        self.stat_calls += 1
         return await super().has(digest)
 
     async def open_read(self, digest: B3Digest) -> Any:
@@ -225,7 +225,7 @@ async def test_seeking_reads_only_the_chunks_that_are_touched(tmp_path: Path) ->
     digest = await chunked.store(data)
     async with connected(memory_services(chunked), tmp_path / "socket", batches=False) as peer:
         await peer.speech()
-        chunked.stats = 0
+        chunked.stat_calls = 0
         service = GrpcBlobService("remote", peer)
         reader = await service.open_read(digest)
         assert reader is not None
@@ -238,7 +238,7 @@ async def test_seeking_reads_only_the_chunks_that_are_touched(tmp_path: Path) ->
             await reader.seek(4_000_000)
             assert await reader.read(10) == b""
         expected = [chunked.lists[digest][25].digest, chunked.lists[digest][0].digest]
-        assert (chunked.opened, chunked.stats) == (expected, 1)
+        assert (chunked.opened, chunked.stat_calls) == (expected, 1)
 
 
 async def test_reading_on_does_not_ask_for_chunks(tmp_path: Path) -> None:
@@ -247,14 +247,14 @@ async def test_reading_on_does_not_ask_for_chunks(tmp_path: Path) -> None:
     digest = await chunked.store(data)
     async with connected(memory_services(chunked), tmp_path / "socket", batches=False) as peer:
         await peer.speech()
-        chunked.stats = 0
+        chunked.stat_calls = 0
         reader = await GrpcBlobService("remote", peer).open_read(digest)
         assert reader is not None
         async with reader:
             assert await reader.read(1000) == data[:1000]
             await reader.seek(300_000)
             assert await reader.read(1000) == data[300_000:301_000]
-    assert (chunked.opened, chunked.stats) == ([digest], 0)
+    assert (chunked.opened, chunked.stat_calls) == ([digest], 0)
 
 
 async def test_a_chunk_that_vanished_is_a_dangling_reference(tmp_path: Path) -> None:
