@@ -1,36 +1,41 @@
 """From a path in the file system to a node in the store, with the hash of its NAR taken on the way.
 
-The tree is walked in the order of its NAR, so the bytes of a file go to the blob service and into the NAR hash as
-they are read. Small files travel in batches; while one batch is stored and hashed, the next is being read. A file
-too large to be held in memory is read a second time if it turns out that the store does not have it.
+A pipeline of three stages, each working ahead of the next: one thread walks the tree in the order of its NAR, reads
+and hashes blobs; one thread hashes the NAR; tasks ask the blob service what it lacks and put that, several batches at
+once. Batches pass from stage to stage and there are at most ``ingest_walk.MAX_BATCHES`` of them, which bounds the
+memory. A file too large to be held in it is read a second time if the store turns out not to have it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
-from blake3 import blake3
-
-from tvix_store.blob import BlobService
-from tvix_store.digest import B3Digest, HashedBlob
+from tvix_store.blob import BlobService, BlobWriter
+from tvix_store.digest import B3Digest
 from tvix_store.directory import DirectoryPutter, DirectoryService
-from tvix_store.errors import InvalidObject, Unavailable
-from tvix_store.limits import BATCH_BYTES, BATCH_COUNT, MIB, SMALL_BLOB_BYTES
-from tvix_store.nar import NarWriter
+from tvix_store.ingest_file import changed, opened, read
+from tvix_store.ingest_hash import NarHasher
+from tvix_store.ingest_walk import Batch, LargeFile, Walk
+from tvix_store.limits import MIB
 from tvix_store.nar_calculation import NarDigest
-from tvix_store.nodes import Directory, FileNode, Node, SymlinkNode, quote
+from tvix_store.nodes import Node
 from tvix_store.resource import task_group
 
 __all__ = ["Advance", "Ingested", "ingest_path"]
 
-_READ_BYTES = 1 * MIB
+_PIECE_BYTES = 1 * MIB
+_PIECES_AT_ONCE = 4
+"""How many pieces of a huge file are read in one go, to be sent: a thread hop takes as long as reading 200 KiB."""
+
+_HUGE_UPLOADS = 2
+_HUGE_WAITING = 64
+"""How many huge files are being sent, and how many the walk may be ahead of that."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,340 +81,168 @@ async def ingest_path(
         InvalidObject: There is a socket, pipe or device, or a file changed while it was read.
         Unavailable: Something cannot be read. Both name the path; blobs already stored stay, the tree is not visible.
     """
-    builder = _Builder()
-    batches = _batches(os.fsencode(path))
     async with AsyncExitStack() as stack:
         putter: DirectoryPutter | None = None
-        batch = await asyncio.to_thread(next, batches, None)
-        if batch is not None and batch.begins_directory:
-            putter = await stack.enter_async_context(await directories.put_multiple_start())
-        while batch is not None:
+        async with _reading(os.fsencode(path)) as reading:
             async with task_group() as group:
-                following = group.create_task(asyncio.to_thread(next, batches, None))
-                group.create_task(_store(batch, builder, blobs, putter, advance))
-            batch = following.result()
+                storing = _Storing(blobs, advance, group, reading.release)
+                async for batch in reading.batches():
+                    await storing.take(batch)
+                    if batch.directories:
+                        if putter is None:
+                            putter = await stack.enter_async_context(await directories.put_multiple_start())
+                        await putter.put_many(batch.directories)
+                    del batch  # while waiting for the next one, it is only in memory as long as it is being stored
+            ingested = reading.result()
         if putter is not None:
             await putter.close()
-    return Ingested(builder.root(), builder.nar())
+    return ingested
 
 
-async def _store(
-    batch: _Batch, builder: _Builder, blobs: BlobService, putter: DirectoryPutter | None, advance: Advance
-) -> None:
-    async with task_group() as group:
-        group.create_task(_put_absent(batch.blobs, blobs))
-        building = group.create_task(asyncio.to_thread(builder.take, batch))
-    directories = building.result()
-    if putter is not None and directories:
-        await putter.put_many(directories)
-    advance(files=len(batch.blobs), n_bytes=sum(map(len, batch.blobs)))
-    if batch.large is not None:
-        size = await _store_large(batch.large, builder, blobs)
-        advance(files=1, n_bytes=size)
+class _Reading:
+    """The two threads that walk and hash, seen from the event loop."""
+
+    def __init__(self, path: bytes, threads: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        self._batches: asyncio.Queue[Batch | None] = asyncio.Queue()
+        hasher = NarHasher()
+        self._walk = Walk(path, hasher, lambda batch: loop.call_soon_threadsafe(self._batches.put_nowait, batch))
+        self._walking = loop.run_in_executor(threads, self._walk.run)
+        self._hashing = loop.run_in_executor(threads, hasher.run)
+        self._hashing.add_done_callback(lambda _: self._batches.put_nowait(None))
+        self.release = self._walk.release
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """What was read. ``release`` has to be called for each batch.
+
+        Raises:
+            InvalidObject, Unavailable: As ``ingest_path``, after the last batch that could be read.
+        """
+        while (batch := await self._batches.get()) is not None:
+            yield batch
+            del batch
+        await self.stop()  # there is nothing left to do, unless hashing failed
+        self.result()
+
+    def result(self) -> Ingested:
+        """What there is after the last batch."""
+        nar = self._hashing.result()
+        return Ingested(self._walking.result(), nar)
+
+    async def stop(self) -> None:
+        """Wait until the threads have ended, which they soon do; also if this is cancelled."""
+        self._walk.stop()
+        cancelled: asyncio.CancelledError | None = None
+        while not (self._walking.done() and self._hashing.done()):
+            try:
+                await asyncio.wait((self._walking, self._hashing))
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+        for call in (self._walking, self._hashing):
+            call.exception()  # whoever wanted to know has asked; asyncio must not report it
+        if cancelled is not None:
+            raise cancelled
 
 
-async def _put_absent(batch: list[HashedBlob], blobs: BlobService) -> None:
-    unique = list({blob.digest: blob for blob in batch}.values())
-    if unique:
-        present = await blobs.has_many([blob.digest for blob in unique])
-        absent = [blob for blob, is_present in zip(unique, present, strict=True) if not is_present]
-        if absent:
-            await blobs.put_many(absent)
-
-
-async def _store_large(large: _LargeFile, builder: _Builder, blobs: BlobService) -> int:
-    """Put the file into the NAR and, if the store does not have it, into the store; returns its size."""
-    with _RawFile(large.path) as file:
-        size = file.status().st_size
-        hasher = blake3()
-        kept: list[bytes] = []
-        builder.begin_file(large, size)
+@asynccontextmanager
+async def _reading(path: bytes) -> AsyncIterator[_Reading]:
+    # Threads of its own: those of the loop are for short calls, and imports that took them all would wait for ever.
+    with ThreadPoolExecutor(2, thread_name_prefix="ingest") as threads:
+        reading = _Reading(path, threads)
         try:
-            while piece := await _in_thread(builder.take_piece, file, hasher):
-                if size <= BATCH_BYTES:
-                    kept.append(piece)
-            builder.end_file()
-        except InvalidObject as exc:
-            raise _changed(large.path) from exc
-        digest = B3Digest(hasher.digest())
-        if not await blobs.has(digest):
-            async with await blobs.open_write() as writer:
-                if kept:
-                    for piece in kept:
-                        await writer.write(piece)
-                else:
-                    await _in_thread(file.rewind)
-                    left = size  # a file that only grew meanwhile is stored as it was
-                    while left and (piece := await _in_thread(file.read, min(left, _READ_BYTES))):
-                        await writer.write(piece)
-                        left -= len(piece)
-                if await writer.close() != digest:
-                    raise _changed(large.path)
-    builder.add(large.name, FileNode(digest, size, large.executable))
-    return size
+            yield reading
+        finally:
+            await reading.stop()
+
+
+class _Storing:
+    """Puts what the blob service lacks, in tasks of ``group``."""
+
+    def __init__(
+        self, blobs: BlobService, advance: Advance, group: asyncio.TaskGroup, release: Callable[[], None]
+    ) -> None:
+        self._blobs = blobs
+        self._advance = advance
+        self._group = group
+        self._release = release
+        self._under_way: set[B3Digest] = set()  # so that nothing is sent twice at the same time
+        self._huge_waiting = asyncio.Semaphore(_HUGE_WAITING)
+        self._huge_uploads = asyncio.Semaphore(_HUGE_UPLOADS)
+
+    async def take(self, batch: Batch) -> None:
+        """Start to store the batch."""
+        if batch.large and batch.large[0].pieces is None:  # then there is nothing else in it
+            self._release()
+            await self._huge_waiting.acquire()
+            self._group.create_task(self._store_huge(batch.large[0]))
+        else:
+            self._group.create_task(self._store(batch))
+
+    async def _store(self, batch: Batch) -> None:
+        small = {blob.digest: blob for blob in batch.blobs}
+        large = {file.digest: file for file in batch.large}
+        wanted = [digest for digest in (*small, *large) if digest not in self._under_way]
+        self._under_way.update(wanted)
+        present = await self._blobs.has_many(wanted) if wanted else ()
+        absent = [digest for digest, is_present in zip(wanted, present, strict=True) if not is_present]
+        if blobs := [small[digest] for digest in absent if digest in small]:
+            await self._blobs.put_many(blobs)
+        for file in (large[digest] for digest in absent if digest in large):
+            await self._upload(file, _send_pieces)
+        self._under_way.difference_update(wanted)
+        self._advance(files=len(batch.blobs) + len(batch.large), n_bytes=batch.n_bytes)
+        self._release()
+
+    async def _store_huge(self, file: LargeFile) -> None:
+        if file.digest not in self._under_way:
+            self._under_way.add(file.digest)
+            if not await self._blobs.has(file.digest):
+                async with self._huge_uploads:
+                    await self._upload(file, _send_again)
+            self._under_way.discard(file.digest)
+        self._advance(files=1, n_bytes=file.size)
+        self._huge_waiting.release()
+
+    async def _upload(self, file: LargeFile, send: Callable[[LargeFile, BlobWriter], Awaitable[None]]) -> None:
+        async with await self._blobs.open_write() as writer:
+            await send(file, writer)
+            if await writer.close() != file.digest:
+                raise changed(file.path)
+
+
+async def _send_pieces(file: LargeFile, writer: BlobWriter) -> None:
+    for piece in file.pieces or ():
+        await writer.write(piece)
+
+
+async def _send_again(file: LargeFile, writer: BlobWriter) -> None:
+    """Read the file a second time. If it only grew meanwhile, it is sent as it was."""
+    sent = 0
+    while pieces := await _in_thread(_read_pieces, file.path, sent, file.size):
+        for piece in pieces:
+            sent += len(piece)
+            await writer.write(piece)
+
+
+def _read_pieces(path: bytes, start: int, end: int) -> Sequence[bytes]:
+    """Some of the bytes from ``start`` to ``end``; nothing at the end."""
+    pieces: list[bytes] = []
+    if start < end:
+        with opened(path, start) as descriptor:
+            for _ in range(_PIECES_AT_ONCE):
+                piece = read(descriptor, min(end - start, _PIECE_BYTES), path)
+                if not piece:
+                    break
+                start += len(piece)
+                pieces.append(piece)
+    return pieces
 
 
 async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call ``function`` in a thread; when cancelled, wait for its end, since the file it reads is closed next."""
+    """Call ``function`` in a thread; when cancelled, wait for its end, so that nothing runs on."""
     call = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
         await asyncio.wait([call])
         raise
-
-
-# --- reading, in a worker thread ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Enter:
-    name: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    name: bytes
-    blob: HashedBlob
-    executable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Symlink:
-    name: bytes
-    target: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Leave:
-    """The end of a directory."""
-
-
-_Step = _Enter | _File | _Symlink | _Leave
-
-
-@dataclass(frozen=True, slots=True)
-class _LargeFile:
-    path: bytes
-    name: bytes
-    executable: bool
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Steps of the walk with the small files among them; ``large`` comes after all of them."""
-
-    steps: list[_Step] = field(default_factory=list)
-    blobs: list[HashedBlob] = field(default_factory=list)
-    n_bytes: int = 0
-    large: _LargeFile | None = None
-
-    @property
-    def begins_directory(self) -> bool:
-        """Whether the first step enters a directory; so it is in the first batch of a tree."""
-        return bool(self.steps) and isinstance(self.steps[0], _Enter)
-
-    def add(self, step: _Step) -> bool:
-        """Take a step; whether the batch is full now."""
-        self.steps.append(step)
-        if isinstance(step, _File):
-            self.blobs.append(step.blob)
-            self.n_bytes += len(step.blob)
-        return self.n_bytes >= BATCH_BYTES - SMALL_BLOB_BYTES or len(self.steps) >= BATCH_COUNT
-
-
-def _batches(root: bytes) -> Iterator[_Batch]:
-    """Walk and read. Names are sorted as in a NAR; the root has no name."""
-    batch = _Batch()
-    for step in _walk(root):
-        if isinstance(step, _LargeFile):
-            batch.large = step
-            full = True
-        else:
-            full = batch.add(step)
-        if full:
-            yield batch
-            batch = _Batch()
-    if batch.steps:
-        yield batch
-
-
-def _walk(root: bytes) -> Iterator[_Step | _LargeFile]:
-    pending: list[tuple[bytes, list[bytes]]] = []  # open directories: path, and names to come in descending order
-    path, name = root, b""
-    while True:
-        try:
-            mode = os.lstat(path).st_mode
-            if stat.S_ISREG(mode):
-                yield _read_file(path, name)
-            elif stat.S_ISLNK(mode):
-                yield _Symlink(name, os.readlink(path))
-            elif stat.S_ISDIR(mode):
-                names = sorted(os.listdir(path), reverse=True)
-                yield _Enter(name)
-                pending.append((path, names))
-            else:
-                raise InvalidObject(f"cannot import {quote(path, 4096)}: {_file_type(mode)} are not supported")
-        except OSError as exc:
-            raise _unreadable(path, exc) from exc
-        while pending and not pending[-1][1]:
-            pending.pop()
-            yield _Leave()
-        if not pending:
-            return
-        directory, names = pending[-1]
-        name = names.pop()
-        path = b"%b/%b" % (directory, name)
-
-
-def _read_file(path: bytes, name: bytes) -> _File | _LargeFile:
-    with _RawFile(path) as file:
-        status = file.status()
-        executable = bool(status.st_mode & stat.S_IXUSR)
-        if status.st_size > SMALL_BLOB_BYTES:
-            return _LargeFile(path, name, executable)
-        data = file.read(SMALL_BLOB_BYTES + 1)
-        if len(data) != status.st_size:
-            raise _changed(path)
-    return _File(name, HashedBlob(data), executable)
-
-
-class _RawFile:
-    """A regular file, opened so that nobody who replaces it meanwhile by a symlink or a pipe redirects or hangs us.
-
-    All methods raise Unavailable, naming the file, if the system reports an error.
-    """
-
-    def __init__(self, path: bytes) -> None:
-        self._path = path
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as exc:
-            raise _unreadable(path, exc) from exc
-        if not stat.S_ISREG(self.status().st_mode):
-            os.close(self._fd)
-            raise _changed(path)
-
-    def status(self) -> os.stat_result:
-        return os.fstat(self._fd)
-
-    def read(self, n_bytes: int) -> bytes:
-        """Up to ``n_bytes``; fewer only at the end of the file."""
-        try:
-            data = os.read(self._fd, n_bytes)
-            while 0 < len(data) < n_bytes and (more := os.read(self._fd, n_bytes - len(data))):
-                data += more
-        except OSError as exc:
-            raise _unreadable(self._path, exc) from exc
-        return data
-
-    def rewind(self) -> None:
-        """Go on reading at the start."""
-        os.lseek(self._fd, 0, os.SEEK_SET)
-
-    def __enter__(self) -> _RawFile:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        os.close(self._fd)
-
-
-def _changed(path: bytes) -> InvalidObject:
-    return InvalidObject(f"cannot import {quote(path, 4096)}: it changed while it was read")
-
-
-def _unreadable(path: bytes, exc: OSError) -> Unavailable:
-    return Unavailable(f"cannot import {quote(path, 4096)}: {exc.strerror}")
-
-
-def _file_type(mode: int) -> str:
-    if stat.S_ISSOCK(mode):
-        return "sockets"
-    if stat.S_ISFIFO(mode):
-        return "pipes"
-    return "devices"
-
-
-# --- building, in a worker thread, one batch after the other --------------------------------------------------------
-
-
-class _Builder:
-    """Makes directories of the steps, and the hash of the NAR."""
-
-    def __init__(self) -> None:
-        self._writer = NarWriter()
-        self._hasher = hashlib.sha256()
-        self._size = 0
-        self._open: list[tuple[bytes, dict[bytes, Node]]] = []
-        self._root: Node | None = None
-
-    def take(self, batch: _Batch) -> list[Directory]:
-        """Add the steps of a batch; returns the directories that ended, each after those below it."""
-        writer = self._writer
-        parts: list[bytes] = []
-        done: list[Directory] = []
-        for step in batch.steps:
-            if self._open and not isinstance(step, _Leave):
-                parts.append(writer.entry(step.name))
-            match step:
-                case _File():
-                    parts.append(writer.file(step.blob.data, executable=step.executable))
-                    self.add(step.name, FileNode(step.blob.digest, len(step.blob), step.executable))
-                case _Symlink():
-                    parts.append(writer.symlink(step.target))
-                    self.add(step.name, SymlinkNode(step.target))
-                case _Enter():
-                    parts.append(writer.begin_directory())
-                    self._open.append((step.name, {}))
-                case _Leave():
-                    parts.append(writer.end_directory())
-                    name, entries = self._open.pop()
-                    directory = Directory(entries)
-                    done.append(directory)
-                    self.add(name, directory.node())
-        self._update(b"".join(parts))
-        return done
-
-    def begin_file(self, large: _LargeFile, size: int) -> None:
-        """Start a large file in the NAR; ``take_piece`` follows until the end of the file, then ``end_file``."""
-        if self._open:
-            self._update(self._writer.entry(large.name))
-        self._update(self._writer.begin_file(size, executable=large.executable))
-
-    def take_piece(self, file: _RawFile, hasher: blake3) -> bytes:
-        """Read the next piece and add it to the NAR and to the hash of the file; empty at the end.
-
-        Raises:
-            InvalidObject: The file is longer than announced.
-        """
-        piece = file.read(_READ_BYTES)
-        hasher.update(piece)
-        self._update(self._writer.content(piece))
-        return piece
-
-    def end_file(self) -> None:
-        """End the large file.
-
-        Raises:
-            InvalidObject: It was shorter than announced.
-        """
-        self._update(self._writer.end_file())
-
-    def add(self, name: bytes, node: Node) -> None:
-        """Put a node into the open directory; without one, it is the root."""
-        if self._open:
-            self._open[-1][1][name] = node
-        else:
-            self._root = node
-
-    def _update(self, data: bytes) -> None:
-        self._size += len(data)
-        self._hasher.update(data)
-
-    def root(self) -> Node:
-        assert self._root is not None, "every walk ends with its root"
-        return self._root
-
-    def nar(self) -> NarDigest:
-        self._writer.finish()
-        return NarDigest(self._size, self._hasher.digest())

@@ -17,12 +17,13 @@ import pytest
 from blake3 import blake3
 
 from fakes.services import CountingBlobs, CountingDirectories, Hang
-from tvix_store import ingest as ingest_module
+from tvix_store import ingest_file, ingest_walk
 from tvix_store.blob import BlobWriter
 from tvix_store.checked import CheckedBlobService, CheckedDirectoryService
 from tvix_store.digest import B3Digest
 from tvix_store.errors import InvalidObject, LimitExceeded, StoreError, Unavailable
 from tvix_store.ingest import Ingested, ingest_path
+from tvix_store.ingest_walk import MAX_BATCHES
 from tvix_store.limits import BATCH_BYTES, BATCH_COUNT, MIB, SMALL_BLOB_BYTES
 from tvix_store.nar_calculation import NarDigest
 from tvix_store.nar_dump import dump_path
@@ -332,7 +333,8 @@ class Meanwhile:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._functions = SimpleNamespace(**vars(os))
-        monkeypatch.setattr(ingest_module, "os", self._functions)
+        for module in (ingest_file, ingest_walk):
+            monkeypatch.setattr(module, "os", self._functions)
 
     def before(self, function: str, path: Path | None, act: Callable[[], object]) -> None:
         original = getattr(os, function)
@@ -362,26 +364,25 @@ def refuse() -> None:
     raise PermissionError(13, "Permission denied")
 
 
-@pytest.mark.parametrize("function", ["lstat", "open"])
-async def test_a_file_that_vanishes(ingest: Ingest, meanwhile: Meanwhile, file: Path, function: str) -> None:
-    meanwhile.before(function, file, file.unlink)
+async def test_a_file_that_vanishes(ingest: Ingest, meanwhile: Meanwhile, file: Path) -> None:
+    meanwhile.before("open", file, file.unlink)
     await fails(ingest, file.parent, Unavailable, "No such file or directory", file)
 
 
-@pytest.mark.parametrize("function", ["lstat", "open"])
-async def test_a_file_that_may_not_be_read(ingest: Ingest, meanwhile: Meanwhile, file: Path, function: str) -> None:
-    meanwhile.before(function, file, refuse)
+async def test_a_file_that_may_not_be_read(ingest: Ingest, meanwhile: Meanwhile, file: Path) -> None:
+    meanwhile.before("open", file, refuse)
     await fails(ingest, file.parent, Unavailable, "Permission denied", file)
 
 
 async def test_a_directory_that_may_not_be_read(ingest: Ingest, meanwhile: Meanwhile, file: Path) -> None:
-    meanwhile.before("listdir", file.parent, refuse)
+    meanwhile.before("scandir", file.parent, refuse)
     await fails(ingest, file.parent, Unavailable, "Permission denied")
 
 
-async def test_a_symlink_that_vanishes(ingest: Ingest, meanwhile: Meanwhile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("function", ["lstat", "readlink"])
+async def test_a_symlink_that_vanishes(ingest: Ingest, meanwhile: Meanwhile, tmp_path: Path, function: str) -> None:
     link = materialise(Link(b"x"), tmp_path / "link")
-    meanwhile.before("readlink", link, link.unlink)
+    meanwhile.before(function, link, link.unlink)
     await fails(ingest, tmp_path, Unavailable, "No such file or directory", link)
 
 
@@ -433,17 +434,6 @@ async def test_a_large_file_that_changes_its_size(
     assert ingest.blobs.blobs == {}
 
 
-async def test_a_large_file_that_vanishes_before_its_turn(ingest: Ingest, tmp_path: Path) -> None:
-    tree = Dir({b"a": File(b"1"), b"large": File(contents(2 * MIB))})
-    path = materialise(tree, tmp_path / "tree") / "large"
-
-    async def vanish() -> None:
-        path.unlink()
-
-    ingest.blobs.on_put = vanish
-    await fails(ingest, path.parent, Unavailable, "No such file or directory", path)
-
-
 def between_the_passes(ingest: Ingest, path: Path, act: Callable[[], object]) -> None:
     """Make a file so large that it is read twice, for which ``act`` happens between the two times."""
     path.write_bytes(contents(BATCH_BYTES + 5))
@@ -458,6 +448,12 @@ async def test_a_huge_file_that_changes_between_the_passes(ingest: Ingest, tmp_p
     path = tmp_path / "file"
     between_the_passes(ingest, path, lambda: path.write_bytes(contents(BATCH_BYTES + 5, 1)))
     await fails(ingest, path, InvalidObject, "it changed while it was read")
+
+
+async def test_a_huge_file_that_vanishes_between_the_passes(ingest: Ingest, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    between_the_passes(ingest, path, path.unlink)
+    await fails(ingest, path, Unavailable, "No such file or directory")
 
 
 async def test_a_huge_file_that_shrinks_between_the_passes(ingest: Ingest, tmp_path: Path) -> None:
@@ -482,6 +478,11 @@ async def test_a_huge_file_that_only_grows_is_stored_as_it_was(ingest: Ingest, t
 # --- failure and cancellation ---
 
 
+def threads() -> list[threading.Thread]:
+    """Those of imports that still run."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ingest")]
+
+
 async def unavailable() -> None:
     raise Unavailable("the store is gone")
 
@@ -494,22 +495,41 @@ async def test_a_failing_store_ends_the_import(ingest: Ingest, tmp_path: Path, s
     assert (ingest.directories.finished, ingest.directories.closed) == (0, 1)
 
 
-async def test_a_failing_store_ends_the_reading(ingest: Ingest, tmp_path: Path) -> None:
-    make_files(tmp_path, 5 * BATCH_COUNT)
-    ingest.blobs.on_put = unavailable
-    with pytest.raises(Unavailable):
+async def test_a_failing_store_ends_the_reading(ingest: Ingest, tmp_path: Path, meanwhile: Meanwhile) -> None:
+    make_files(tmp_path, (MAX_BATCHES + 1) * BATCH_COUNT)
+    (tmp_path / "last").symlink_to("x")
+    read = list[str]()
+    meanwhile.before("readlink", tmp_path / "last", lambda: read.append("last"))
+    hang = Hang()
+
+    async def all_at_once() -> None:
+        if len(ingest.blobs.batches) == MAX_BATCHES:
+            await unavailable()
+        await hang()
+
+    ingest.blobs.on_put = all_at_once
+    with pytest.raises(Unavailable, match=r"^the store is gone$"):
         await ingest(tmp_path)
-    assert len(ingest.blobs.batches) == 1
+    assert (len(ingest.blobs.batches), read) == (MAX_BATCHES, [])
+    assert not threads()
 
 
-async def test_what_cannot_be_read_ends_the_storing(ingest: Ingest, tmp_path: Path) -> None:
-    make_files(tmp_path, BATCH_COUNT)
+async def test_what_cannot_be_read_ends_the_storing(ingest: Ingest, tmp_path: Path, meanwhile: Meanwhile) -> None:
+    make_files(tmp_path, BATCH_COUNT + 1)
     os.mkfifo(tmp_path / "pipe")
-    ingest.blobs.on_put = hang = Hang()
+    hang, storing = Hang(), threading.Event()
+
+    async def on_put() -> None:
+        storing.set()
+        await hang()
+
+    ingest.blobs.on_put = on_put
+    meanwhile.before("lstat", tmp_path / "pipe", storing.wait)
     with pytest.raises(InvalidObject, match="pipes are not supported"):
         await ingest(tmp_path)
     assert hang.cancelled
-    assert (ingest.directories.finished, ingest.directories.closed) == (0, 1)
+    assert ingest.directories.finished == 0
+    assert not threads()
 
 
 async def test_a_cancelled_import_shows_nothing(ingest: Ingest, tmp_path: Path) -> None:
@@ -518,6 +538,7 @@ async def test_a_cancelled_import_shows_nothing(ingest: Ingest, tmp_path: Path) 
     assert hang.cancelled
     assert ingest.directories.directories == {}
     assert (ingest.directories.finished, ingest.directories.closed) == (0, 1)
+    assert not threads()
 
 
 async def test_a_cancelled_import_closes_a_file_only_when_nobody_reads_it(
