@@ -1,0 +1,1 @@
+"""Blobs in append-only packs with an index beside them."""
