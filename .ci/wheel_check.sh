@@ -37,7 +37,7 @@ PYTHON
 store=venv/bin/tvix-store
 "$store" --version
 COLUMNS=250 "$store" plugins | tee plugins.txt
-for tag in memory sqlite grpc; do
+for tag in memory fs sqlite grpc; do
   grep -E "(^|[^[:alnum:]_])$tag([^[:alnum:]_]|$)" plugins.txt | grep -Eq '(^|[^[:alnum:]_])ok([^[:alnum:]_]|$)' ||
     fail "the plugin $tag is not listed as ok"
 done
@@ -53,8 +53,8 @@ head -c 3000000 /dev/urandom >tree/large
 # A Unix socket, so that nothing depends on a free port.
 cat >store.toml <<TOML
 [blobservices.root]
-type = "sqlite"
-path = "$work/state/store.sqlite"
+type = "fs"
+path = "$work/state/blobs"
 
 [directoryservices.root]
 type = "sqlite"

@@ -164,8 +164,12 @@ def default_state_dir() -> Path:
 
 
 def embedded_default(registry: Registry, state_dir: Path) -> StoreConfig:
-    """Everything in one directory, served on the default address."""
-    database = {"type": "sqlite", "path": str(state_dir / "store.sqlite")}
-    document: dict[str, dict[str, dict[str, str]]] = {kind.value: {"root": database} for kind in SERVICE_KINDS}
-    document[Kind.FRONTEND.value] = {"grpc": {"type": "grpc", "listen": DEFAULT_ADDRESS}}
+    """Everything in one directory, served on the default address: blobs in packs, the rest in a database."""
+    database = {"type": "sqlite", "path": str(state_dir / "metadata.sqlite")}
+    document: dict[str, dict[str, dict[str, str]]] = {
+        Kind.BLOB.value: {"root": {"type": "fs", "path": str(state_dir / "blobs")}},
+        Kind.DIRECTORY.value: {"root": database},
+        Kind.PATH_INFO.value: {"root": database},
+        Kind.FRONTEND.value: {"grpc": {"type": "grpc", "listen": DEFAULT_ADDRESS}},
+    }
     return StoreConfig.parse(document, registry, "embedded default")

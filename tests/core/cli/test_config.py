@@ -50,7 +50,8 @@ def test_what_config_show_prints_means_the_same(program: Program, toml: Toml) ->
 
 def test_config_show_without_a_file_shows_the_embedded_default(program: Program, tmp_path: Path) -> None:
     shown = tomllib.loads(program("config", "show").text)
-    assert shown["pathinfoservices"]["root"]["path"] == str(tmp_path / "xdg" / "tvix-store" / "store.sqlite")
+    assert shown["blobservices"]["root"]["type"] == "fs"
+    assert shown["pathinfoservices"]["root"]["path"] == str(tmp_path / "xdg" / "tvix-store" / "metadata.sqlite")
     assert shown["frontends"]["grpc"]["listen"] == "localhost:8000"
 
 
