@@ -92,8 +92,9 @@ class SqliteDirectoryService(DirectoryService):
 
     async def stats(self) -> ServiceStats:
         n_rows, n_bytes = await self.database.read(partial(messages.count, table="directory"))
-        stored_bytes = await self.database.stored_bytes()
-        return ServiceStats(n_rows, n_bytes, n_bytes, stored_bytes, details=(("database", self.database.path),))
+        database_bytes = await self.database.stored_bytes()  # of which others may have the greater part
+        details = ("database", self.database.path), ("database bytes", database_bytes)
+        return ServiceStats(n_rows, n_bytes, n_bytes, details=details)
 
     async def sync(self) -> None:
         await self.database.sync()

@@ -75,8 +75,9 @@ class SqlitePathInfoService(PathInfoService):
 
     async def stats(self) -> ServiceStats:
         n_rows, n_bytes = await self.database.read(partial(messages.count, table="path_info"))
-        stored_bytes = await self.database.stored_bytes()
-        return ServiceStats(n_rows, n_bytes, n_bytes, stored_bytes, details=(("database", self.database.path),))
+        database_bytes = await self.database.stored_bytes()  # of which others may have the greater part
+        details = ("database", self.database.path), ("database bytes", database_bytes)
+        return ServiceStats(n_rows, n_bytes, n_bytes, details=details)
 
     async def discard_corrupt(self, digest: bytes) -> None:
         (data,) = await self.database.read(partial(messages.get_many, table="path_info", keys=[digest]))
