@@ -82,6 +82,8 @@ def check(connection: sqlite3.Connection, reader: FrameReader, place: Place, exp
         checked.faults.append("its payload is damaged")
     ranges = header.ranges()
     pieces, lists = index.pieces_in(connection, place.frame, list(ranges))
+    pieces = {digest: uses for digest, uses in pieces.items() if digest in ranges}  # a damaged index finds others, too
+    lists &= ranges.keys()
     if expected is not None and len(pieces) + len(lists) < expected:
         checked.is_misplaced = True
         checked.wrong += [

@@ -88,8 +88,10 @@ CREATE TABLE upload (name TEXT PRIMARY KEY, first_frame INTEGER NOT NULL) WITHOU
 _PLACE = ", ".join(f"coalesce(CAST({column} AS INTEGER), 0)" for column in ("id", "pack", "position", "size", "raw"))
 _COLUMNS = 128
 _PUT_ROWS = 64
-_BLOB = 1
 _LISTED = 2
+
+
+_FRAME_OF_ANY = "(SELECT CAST(frame AS INTEGER) FROM piece WHERE digest = ?{} AND frame > 0)"
 
 
 class Vanished(Unavailable):
@@ -199,7 +201,9 @@ def _each(connection: sqlite3.Connection, column: str, digests: Sequence[bytes])
 
 def frames_of(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[int | None]:
     """The frame of each piece, be it a blob or a chunk of one; ``None`` where there is none to be seen."""
-    return _each(connection, "(SELECT CAST(frame AS INTEGER) FROM piece WHERE digest = ?{} AND uses > 0)", digests)
+    return _each(
+        connection, "(SELECT CAST(frame AS INTEGER) FROM piece WHERE digest = ?{} AND uses > 0 AND frame > 0)", digests
+    )
 
 
 def frame_of_list(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[int | None]:
@@ -292,7 +296,8 @@ def _add_pieces(connection: sqlite3.Connection, frame: int, records: Sequence[Re
             f"INSERT INTO piece (digest, frame, length, uses) VALUES {','.join(['(?,?,?,?)'] * len(part))} "
             "ON CONFLICT DO UPDATE SET uses = uses | excluded.uses, "
             # One that nobody sees may be on its way out: then the new copy counts.
-            "frame = iif(uses = 0, excluded.frame, frame), length = iif(uses = 0, excluded.length, length)",
+            "frame = iif(uses = 0 OR frame = 0, excluded.frame, frame), "
+            "length = iif(uses = 0 OR frame = 0, excluded.length, length)",
             [value for row in part for value in row],
         )
 
@@ -303,7 +308,7 @@ def _add_list(
     if connection.execute("SELECT 1 FROM list WHERE digest = ?", (blob,)).fetchone():
         return
     digests = sorted({digest for digest, _ in chunks})
-    if None in _each(connection, "(SELECT CAST(frame AS INTEGER) FROM piece WHERE digest = ?{})", digests):
+    if None in _each(connection, _FRAME_OF_ANY, digests):
         if strictly:
             raise Vanished("chunks of the blob were deleted while it was written; write it again")
         return
@@ -319,6 +324,7 @@ def _count_uses(connection: sqlite3.Connection, digests: Sequence[bytes], change
         connection.execute(
             f"UPDATE piece SET uses = max(uses + ?, uses & 1) WHERE digest IN ({marks(part)})", (change, *part)
         )
+        connection.execute(f"DELETE FROM piece WHERE digest IN ({marks(part)}) AND uses = 0 AND frame = 0", part)
 
 
 def set_pack(connection: sqlite3.Connection, pack: int, end: int, synced: int) -> None:
@@ -400,14 +406,19 @@ def drop_lists(connection: sqlite3.Connection, lists: Mapping[bytes, Sequence[by
 
 
 def drop_pieces(connection: sqlite3.Connection, frame: int, digests: Sequence[bytes]) -> bool:
-    """Forget pieces and lists, of which the copy in ``frame`` is damaged; whether chunks of blobs were among them."""
+    """Forget pieces and lists, of which the copy in ``frame`` is damaged; whether chunks of blobs were among them.
+
+    Of chunks the row stays, with 0 for the frame, as long as lists count on it: a new copy takes the place.
+    """
     were_listed = False
     for part in slices(digests, IN_VALUES):
-        dropped = connection.execute(
-            f"DELETE FROM piece WHERE digest IN ({marks(part)}) AND frame = ? RETURNING uses", (*part, frame)
-        ).fetchall()
-        were_listed = were_listed or any(uses >= _LISTED for (uses,) in dropped)
-        connection.execute(f"DELETE FROM list WHERE digest IN ({marks(part)}) AND frame = ?", (*part, frame))
+        these = f"WHERE digest IN ({marks(part)}) AND frame = ?"
+        listed = connection.execute(
+            f"UPDATE piece SET frame = 0, uses = uses & ~1 {these} AND uses >= {_LISTED}", (*part, frame)
+        )
+        were_listed = were_listed or listed.rowcount > 0
+        connection.execute(f"DELETE FROM piece {these}", (*part, frame))
+        connection.execute(f"DELETE FROM list {these}", (*part, frame))
     return were_listed
 
 
@@ -421,7 +432,7 @@ def drop_unseen(connection: sqlite3.Connection, pack: int, position: int) -> Non
 
 def frames_with(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[int | None]:
     """As ``frames_of``, those included that nobody sees."""
-    return _each(connection, "(SELECT CAST(frame AS INTEGER) FROM piece WHERE digest = ?{})", digests)
+    return _each(connection, _FRAME_OF_ANY, digests)
 
 
 def drop_frames(connection: sqlite3.Connection, frames: Sequence[int]) -> None:
@@ -587,9 +598,10 @@ def counts(connection: sqlite3.Connection) -> dict[int, int]:
 def drop_strays(connection: sqlite3.Connection) -> list[bytes]:
     """Forget what is said to be in frames that there are not; its digests. Goes through all pieces."""
     strays: list[bytes] = []
-    for table in ("piece", "list"):
+    for table, awaited in (("piece", "frame = 0 AND uses > 0 AND uses & 1 = 0"), ("list", "0")):
         rows = connection.execute(
-            f"DELETE FROM {table} WHERE frame NOT IN (SELECT id FROM frame) RETURNING CAST(digest AS BLOB)"
+            f"DELETE FROM {table} WHERE frame NOT IN (SELECT id FROM frame) AND NOT ({awaited}) "
+            "RETURNING CAST(digest AS BLOB)"
         ).fetchall()
         strays += [digest for (digest,) in rows]
     return strays
@@ -604,8 +616,6 @@ class Totals:
     pieces: int
     piece_bytes: int
     frames: int
-    frame_bytes: int
-    raw_bytes: int
 
 
 def totals(connection: sqlite3.Connection) -> Totals:
@@ -613,14 +623,12 @@ def totals(connection: sqlite3.Connection) -> Totals:
     with snapshot(connection):
         pieces, piece_bytes, wholes, whole_bytes = connection.execute(
             "SELECT count(*), coalesce(sum(length), 0), coalesce(sum(uses & 1), 0), "
-            "coalesce(sum(iif(uses & 1, length, 0)), 0) FROM piece WHERE uses > 0"
+            "coalesce(sum(iif(uses & 1, length, 0)), 0) FROM piece WHERE uses > 0 AND frame > 0"
         ).fetchone()
         lists, list_bytes = connection.execute(
             # A blob of one chunk that was put by itself, too, counts once.
             "SELECT count(*), coalesce(sum(length), 0) FROM list "
             "WHERE NOT EXISTS (SELECT 1 FROM piece WHERE piece.digest = list.digest AND uses & 1)"
         ).fetchone()
-        frames, frame_bytes, raw_bytes = connection.execute(
-            "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(raw), 0) FROM frame"
-        ).fetchone()
-    return Totals(wholes + lists, whole_bytes + list_bytes, pieces, piece_bytes, frames, frame_bytes, raw_bytes)
+        (frames,) = connection.execute("SELECT count(*) FROM frame").fetchone()
+    return Totals(wholes + lists, whole_bytes + list_bytes, pieces, piece_bytes, frames)

@@ -210,13 +210,11 @@ async def _open_database(layout: Layout) -> Database:
         database = await Database.open(
             layout.index, index.SCHEMA, durability=Durability.BATCHED, max_readers=max(4, n_cores())
         )
-    except UnicodeDecodeError as exc:  # SQLite quotes what is damaged
-        raise CorruptObject(f"{layout.index}: is damaged") from exc
-    try:
-        await database.read(index.check_schema)
-    except BaseException as exc:
-        await database.aclose()
-        if isinstance(exc, sqlite3.Error | UnicodeDecodeError):
-            raise CorruptObject(f"{layout.index}: is damaged") from exc
-        raise
+        try:
+            await database.read(index.check_schema)
+        except BaseException:
+            await database.aclose()
+            raise
+    except (sqlite3.Error, UnicodeDecodeError) as exc:  # SQLite quotes what is damaged
+        raise CorruptObject(f"{layout.index}: is damaged: {exc}") from exc
     return database

@@ -50,20 +50,26 @@ async def verify(store: PackStore, progress: VerifyProgress) -> AsyncIterator[Da
         for place in places:
             yield place
 
+    dropping = asyncio.Lock()
+
     async def check_some(some: Sequence[Place]) -> tuple[Sequence[Damage], int]:
         nonlocal misplaced
+        were_listed = False
         found = await store.read(_check_frames, store, some, counts)
         damages: list[Damage] = []
         for checked in found:
             misplaced = misplaced or checked.is_misplaced
             damages += _damages(store, checked)
-            if checked.wrong:
-                await _forget(store, checked.place.frame, checked.wrong)
+            if checked.wrong and await _forget(store, checked.place.frame, checked.wrong):
+                were_listed = True
             if checked.sound:
                 await store.prepare(evacuate, store, checked.place)
             if checked.hidden:
                 drop = partial(index.drop_pieces, frame=checked.place.frame, digests=checked.hidden)
                 await store.database.write(drop)
+        if were_listed:  # blobs that lack a chunk must not seem to be there until the end of this
+            async with dropping:
+                damages += await _drop_broken_lists(store)
         return damages, sum(place.size for place in some)
 
     total = sum(place.size for place in places)
@@ -71,8 +77,8 @@ async def verify(store: PackStore, progress: VerifyProgress) -> AsyncIterator[Da
         yield damage
     if misplaced:
         await asyncio.to_thread(recovery.restore, store.packs, store.database)
-    for digest, reason in await _drop_broken_lists(store):
-        yield Damage("blob", _text(digest), None, reason)
+    for damage in await _drop_broken_lists(store):
+        yield damage
 
 
 def _text(digest: bytes) -> str | None:
@@ -124,13 +130,13 @@ async def _forget(store: PackStore, frame: int, wrong: Sequence[Wrong]) -> bool:
     return await store.database.write(partial(index.drop_pieces, frame=frame, digests=digests))
 
 
-async def _drop_broken_lists(store: PackStore) -> list[tuple[bytes, str]]:
-    """Forget blobs of which something is missing, so that the next put stores it; which, and why."""
+async def _drop_broken_lists(store: PackStore) -> list[Damage]:
+    """Forget blobs of which something is missing, so that the next put stores them; which, and why."""
     broken = await store.read(lambda connection: list(store.contents.broken_lists(connection)))
     if broken:
         lists = {digest: chunks for digest, chunks, _ in broken}
         await store.database.write(partial(index.drop_lists, lists=lists))
-    return [(digest, reason) for digest, _, reason in broken]
+    return [Damage("blob", _text(digest), None, reason) for digest, _, reason in broken]
 
 
 async def discard(store: PackStore, digest: bytes) -> None:
