@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from tvix_store.errors import CorruptObject
-from tvix_store_fs import frame, index
+from tvix_store_fs import frame, index, upkeep
 from tvix_store_fs.frame import Kind
 from tvix_store_fs.frame_reader import FrameReader
 from tvix_store_fs.index import Place
@@ -72,7 +72,7 @@ def check(connection: sqlite3.Connection, reader: FrameReader, place: Place, exp
         # Without its header nothing in it can be told from anything else.
         checked.is_misplaced = True
         checked.wrong += [
-            Wrong(digest, bool(uses & 1), str(exc)) for digest, uses in index.digests_of(connection, place.frame)
+            Wrong(digest, bool(uses & 1), str(exc)) for digest, uses in upkeep.digests_of(connection, place.frame)
         ]
         checked.faults.append(str(exc))
         return checked
@@ -81,14 +81,14 @@ def check(connection: sqlite3.Connection, reader: FrameReader, place: Place, exp
     if not header.has_payload(payload):
         checked.faults.append("its payload is damaged")
     ranges = header.ranges()
-    pieces, lists = index.pieces_in(connection, place.frame, list(ranges))
+    pieces, lists = upkeep.pieces_in(connection, place.frame, list(ranges))
     pieces = {digest: uses for digest, uses in pieces.items() if digest in ranges}  # a damaged index finds others, too
     lists &= ranges.keys()
     if expected is not None and len(pieces) + len(lists) < expected:
         checked.is_misplaced = True
         checked.wrong += [
             Wrong(digest, bool(uses & 1), "the index says it is in this frame, and it is not")
-            for digest, uses in index.digests_of(connection, place.frame)
+            for digest, uses in upkeep.digests_of(connection, place.frame)
             if digest not in ranges
         ]
     try:

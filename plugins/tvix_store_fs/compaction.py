@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from tvix_store.errors import CorruptObject
 from tvix_store.limits import MIB
-from tvix_store_fs import frame, index, recovery
+from tvix_store_fs import frame, index, recovery, upkeep
 from tvix_store_fs.encoding import FRAME_BYTES, Piece
 from tvix_store_fs.frame import EncodedFrame, Kind
 from tvix_store_fs.index import Place
@@ -49,7 +49,7 @@ def _compact(store: PackStore) -> int:
     before = store.layout.size()
     _drop_dead_uploads(store)
     store.appender.run(store.appender.leave_pack).result()
-    used = store.database.submit_read(index.usage).result()
+    used = store.database.submit_read(upkeep.usage).result()
     locked = [
         pack
         for usage in used
@@ -89,7 +89,7 @@ def _empty(store: PackStore, pack: WritablePack) -> None:
 def _remove(
     connection: sqlite3.Connection, pack: int, entries: object, number: int, listed: dict[int, list[bytes]]
 ) -> bool:
-    return index.remove_pack(connection, number, listed)
+    return upkeep.remove_pack(connection, number, listed)
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class _Mover:
 
     def copy(self, encoded: EncodedFrame, sources: dict[int, list[bytes]]) -> None:
         """Append a frame as it is."""
-        step = partial(index.move, moved=[sources])
+        step = partial(upkeep.move, moved=[sources])
         self._under_way.append((self._store.append([encoded], step, lazy=True, synced=True), encoded.size))
         self._bytes += encoded.size
         while self._bytes > _MOVING_BYTES:
@@ -157,7 +157,7 @@ def _move_live(store: PackStore, number: int) -> dict[int, list[bytes]]:
         try:
             header, payload = store.reader.read_stored_sound(place)
         except CorruptObject:
-            found = store.database.submit_read(partial(index.digests_of, frame=place.frame)).result()
+            found = store.database.submit_read(partial(upkeep.digests_of, frame=place.frame)).result()
             listed[place.frame] = [digest for digest, _ in found]
             if any(store.database.submit_read(partial(_live, place=place, digests=listed[place.frame])).result()):
                 raise
@@ -212,5 +212,5 @@ def _live(
     connection: sqlite3.Connection, place: Place, digests: Sequence[bytes]
 ) -> tuple[dict[bytes, int], set[bytes]]:
     protected = index.first_protected_frame(connection)
-    pieces, lists = index.pieces_in(connection, place.frame, digests)
+    pieces, lists = upkeep.pieces_in(connection, place.frame, digests)
     return {digest: uses for digest, uses in pieces.items() if uses > 0 or place.frame >= protected}, lists

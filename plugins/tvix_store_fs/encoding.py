@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -12,7 +12,16 @@ from tvix_store.chunking import cut
 from tvix_store.limits import KIB
 from tvix_store_fs.frame import EncodedFrame, Kind, chunk_bytes, encode
 
-__all__ = ["FRAME_BYTES", "Piece", "Pieces", "frames_of_lists", "frames_of_pieces", "split"]
+__all__ = [
+    "FRAME_BYTES",
+    "Encoders",
+    "Piece",
+    "Pieces",
+    "frames_of_chunks",
+    "frames_of_lists",
+    "frames_of_pieces",
+    "split",
+]
 
 FRAME_BYTES = 768 * KIB
 """Small pieces are gathered up to here. Larger frames compress better; reading one piece decodes all of its frame."""
@@ -51,9 +60,42 @@ def split(blobs: Iterable[tuple[bytes, bytes]], avg_chunk_size: int) -> Pieces:
     return made
 
 
-def frames_of_pieces(pieces: Sequence[Piece], encoders: Executor) -> list[EncodedFrame]:
+def frames_of_pieces(pieces: Sequence[Piece], encoders: Encoders) -> list[EncodedFrame]:
     """Frames of neighbouring pieces, encoded side by side. Blocks; not to be called in one of the encoders."""
-    return list(encoders.map(lambda group: encode(Kind.PIECES, group), list(_grouped(pieces))))
+    return encoders.encode(list(_grouped(pieces)))
+
+
+def frames_of_chunks(pieces: Sequence[Piece], encoders: Encoders) -> list[EncodedFrame]:
+    """A frame for each piece, so that reading from the middle of a large blob decodes no more than one. Blocks."""
+    return encoders.encode([[piece] for piece in pieces])
+
+
+class Encoders:
+    """Threads that encode frames.
+
+    Args:
+        n_threads: How many.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self._n_threads = n_threads
+        self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="fs-encoder")
+
+    def encode(self, groups: Sequence[Sequence[Piece]]) -> list[EncodedFrame]:
+        """A frame of each group; every thread gets a share of them at once, since each hand-over costs."""
+        shares = [groups[start :: self._n_threads] for start in range(min(self._n_threads, len(groups)))]
+        encoded: list[EncodedFrame | None] = [None] * len(groups)
+        for start, frames in enumerate(self._executor.map(_encode, shares)):
+            encoded[start :: self._n_threads] = frames
+        return [frame for frame in encoded if frame is not None]
+
+    def shutdown(self) -> None:
+        """Wait for what is under way."""
+        self._executor.shutdown()
+
+
+def _encode(groups: Sequence[Sequence[Piece]]) -> list[EncodedFrame]:
+    return [encode(Kind.PIECES, group) for group in groups]
 
 
 def _grouped(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:

@@ -15,7 +15,7 @@ from functools import partial
 
 from tvix_store.limits import MIB
 from tvix_store.sqlite.database import Database
-from tvix_store_fs import index
+from tvix_store_fs import index, upkeep
 from tvix_store_fs.contents import Contents
 from tvix_store_fs.frame import Kind
 from tvix_store_fs.frame_reader import FrameReader
@@ -168,7 +168,7 @@ def restore(packs: Packs, database: Database) -> None:
         for batch in _batches(packs.scan(number, PACK_HEADER_BYTES)):
             entries = [entry for entry in batch if entry.position < known.end]
             pieces = [entry for entry in entries if entry.kind == Kind.PIECES]
-            database.submit(partial(index.restore, pack=number, entries=pieces)).result()
+            database.submit(partial(upkeep.restore, pack=number, entries=pieces)).result()
             lists.append((number, [entry for entry in entries if entry.kind == Kind.LISTS]))
     for number, entries in lists:  # their chunks may be in any of the packs
-        database.submit(partial(index.restore, pack=number, entries=entries)).result()
+        database.submit(partial(upkeep.restore, pack=number, entries=entries)).result()

@@ -21,6 +21,7 @@ from tvix_store.sqlite.database import Database
 from tvix_store_fs import index
 from tvix_store_fs.appender import Appender, IndexStep, take_in
 from tvix_store_fs.contents import Contents
+from tvix_store_fs.encoding import Encoders
 from tvix_store_fs.frame import EncodedFrame
 from tvix_store_fs.frame_reader import FrameReader
 from tvix_store_fs.in_flight import InFlight
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_PACK_BYTES = 256 * MIB
-CACHE_BYTES = 32 * MIB
+CACHE_BYTES = 16 * MIB
 
 
 class PackStore(AsyncResource):
@@ -76,7 +77,7 @@ class PackStore(AsyncResource):
         self.staged: list[set[bytes]] = []
         self.liveness = Liveness(layout.uploads)
         self.appender = Appender(self.packs, database, durability, max_pack_bytes)
-        self.encoding = ThreadPoolExecutor(n_cores(), thread_name_prefix="fs-encoder")
+        self.encoding = Encoders(n_cores())
         self.preparing = ThreadPoolExecutor(n_cores(), thread_name_prefix="fs-preparer")
         self._users_lock = users_lock
         self._closing: asyncio.Future[None] | None = None

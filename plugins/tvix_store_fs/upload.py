@@ -16,10 +16,9 @@ from tvix_store.capabilities import Durability
 from tvix_store.chunking import Chunker
 from tvix_store.digest import B3Digest
 from tvix_store.errors import StoreError, Unavailable
-from tvix_store.limits import MIB, PIECE_BYTES
+from tvix_store.limits import MIB
 from tvix_store_fs import index
-from tvix_store_fs.encoding import Piece, frames_of_lists
-from tvix_store_fs.frame import EncodedFrame, Kind, encode
+from tvix_store_fs.encoding import Piece, frames_of_chunks, frames_of_lists
 from tvix_store_fs.index import Entry
 from tvix_store_fs.put import put
 from tvix_store_fs.store import PackStore
@@ -59,7 +58,7 @@ class Upload(BlobWriter):
             part = view[start : start + _SLICE_BYTES] if len(view) > _SLICE_BYTES else data
             self._gathered.append(part)
             self._gathered_bytes += len(part)
-            if self._gathered_bytes >= PIECE_BYTES:  # less is not worth a hop to another thread
+            if self._gathered_bytes >= _SLICE_BYTES:  # less is not worth a hop to another thread
                 await self._run(last=False)
 
     def _go_on(self) -> None:
@@ -126,7 +125,7 @@ class Upload(BlobWriter):
         frames = await self._store.read(index.frames_of, [digest for digest, _, _ in pieces])
         absent = [piece for piece, frame in zip(pieces, frames, strict=True) if frame is None]
         if absent:
-            encoded = await self._store.prepare(_encode, self._store, absent)
+            encoded = await self._store.prepare(frames_of_chunks, absent, self._store.encoding)
             await asyncio.wrap_future(self._store.append(encoded, lazy=True))
             self._staged.update(digest for digest, _, _ in absent)
 
@@ -173,11 +172,6 @@ class Upload(BlobWriter):
             self._finish(name)
             with contextlib.suppress(StoreError):  # then it is forgotten when packs are compacted
                 await self._store.database.write(partial(index.drop_upload, name=name))
-
-
-def _encode(store: PackStore, pieces: Sequence[Piece]) -> list[EncodedFrame]:
-    """A frame for each chunk, so that reading from the middle of a large blob decodes no more than one."""
-    return list(store.encoding.map(lambda piece: encode(Kind.PIECES, [piece]), pieces))
 
 
 def _finish(connection: sqlite3.Connection, pack: int, entries: Sequence[Entry], name: str) -> None:

@@ -12,7 +12,7 @@ from tvix_store.digest import DIGEST_BYTES, B3Digest
 from tvix_store.errors import CorruptObject
 from tvix_store.statistics import ServiceStats
 from tvix_store.verification import Damage, VerifyProgress, verify_in_batches
-from tvix_store_fs import index, recovery
+from tvix_store_fs import index, recovery, upkeep
 from tvix_store_fs.checking import Checked, Wrong, check
 from tvix_store_fs.compaction import evacuate
 from tvix_store_fs.index import Place
@@ -36,11 +36,11 @@ async def verify(store: PackStore, progress: VerifyProgress) -> AsyncIterator[Da
         for fault in await store.read(_index_faults):
             await asyncio.to_thread(store.layout.ask_for_new_index)
             yield Damage("index", None, store.layout.index, f"{fault}; it is made anew at the next start")
-        for digest in await store.database.write(index.drop_strays):
+        for digest in await store.database.write(upkeep.drop_strays):
             misplaced = True
             yield Damage("index", _text(digest), store.layout.index, "is in a frame that does not exist")
         places = await store.read(_all_places)
-        counts = await store.read(index.counts)
+        counts = await store.read(upkeep.counts)
     except CorruptObject as exc:
         await asyncio.to_thread(store.layout.ask_for_new_index)
         yield Damage("index", None, store.layout.index, f"{exc}; it is made anew at the next start")
@@ -92,7 +92,7 @@ def _index_faults(connection: sqlite3.Connection) -> list[str]:
 
 
 def _all_places(connection: sqlite3.Connection) -> list[Place]:
-    return [place for pack in index.packs_of_frames(connection) for place in index.frames_in(connection, pack)]
+    return [place for pack in upkeep.packs_of_frames(connection) for place in index.frames_in(connection, pack)]
 
 
 def _check_frames(
@@ -105,7 +105,7 @@ def _check_frames(
         except PackGone:
             if place.frame in index.places(connection, [place.frame]):
                 checked = Checked(place, faults=["the pack is missing"], is_misplaced=True)
-                rows = index.digests_of(connection, place.frame)
+                rows = upkeep.digests_of(connection, place.frame)
                 checked.wrong = [Wrong(digest, bool(uses & 1), "its pack is missing") for digest, uses in rows]
             else:
                 continue  # compacted meanwhile
@@ -168,8 +168,8 @@ def _check_blob(connection: sqlite3.Connection, store: PackStore, digest: bytes)
 
 async def stats(store: PackStore) -> ServiceStats:
     """What there is. Goes through the whole index."""
-    totals = await store.read(index.totals)
-    used = await store.read(index.usage)
+    totals = await store.read(upkeep.totals)
+    used = await store.read(upkeep.usage)
     stored = await asyncio.to_thread(store.layout.size)
     live = sum(pack.live for pack in used)
     size = sum(pack.size for pack in used)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from blake3 import blake3
@@ -13,16 +12,17 @@ from hypothesis import strategies as st
 from tvix_store.chunking import cut
 from tvix_store.limits import KIB
 from tvix_store.testing.fixtures import contents
-from tvix_store_fs.encoding import FRAME_BYTES, Piece, frames_of_lists, frames_of_pieces, split
+from tvix_store_fs.encoding import FRAME_BYTES, Encoders, Piece, frames_of_lists, frames_of_pieces, split
 from tvix_store_fs.frame import Kind, decode, iter_chunks, parse_header
 
 AVERAGE = 4 * KIB
 
 
 @pytest.fixture(scope="module")
-def encoders() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as encoders:
-        yield encoders
+def encoders() -> Iterator[Encoders]:
+    encoders = Encoders(2)
+    yield encoders
+    encoders.shutdown()
 
 
 @settings(max_examples=40)
@@ -47,19 +47,19 @@ def pieces_of(*sizes: int) -> list[Piece]:
     return [(blake3(data).digest(), data, True) for data in (contents(size, seed) for seed, size in enumerate(sizes))]
 
 
-def test_neighbours_share_frames(encoders: ThreadPoolExecutor) -> None:
+def test_neighbours_share_frames(encoders: Encoders) -> None:
     pieces = pieces_of(*[50 * KIB] * 60)
     frames = frames_of_pieces(pieces, encoders)
     assert [record.digest for frame in frames for record in frame.records] == [digest for digest, _, _ in pieces]
     assert all(FRAME_BYTES - 50 * KIB <= frame.raw_bytes <= FRAME_BYTES + 50 * KIB for frame in frames[:-1])
 
 
-def test_nothing_makes_no_frame(encoders: ThreadPoolExecutor) -> None:
+def test_nothing_makes_no_frame(encoders: Encoders) -> None:
     assert frames_of_pieces([], encoders) == []
     assert frames_of_lists([]) == []
 
 
-def test_an_empty_blob_makes_a_frame(encoders: ThreadPoolExecutor) -> None:
+def test_an_empty_blob_makes_a_frame(encoders: Encoders) -> None:
     (frame,) = frames_of_pieces(pieces_of(0), encoders)
     assert decode(parse_header(frame.header), frame.payload) == b""
 

@@ -11,7 +11,7 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tvix_store_fs import index
+from tvix_store_fs import index, upkeep
 from tvix_store_fs.frame import Kind, Record, chunk_bytes
 from tvix_store_fs.index import Entry, Vanished
 
@@ -56,7 +56,7 @@ def test_what_is_put_is_seen(connection: sqlite3.Connection) -> None:
     assert index.blobs_among(connection, [A, C, BLOB, OTHER]) == [True, False, True, False]
     assert listed(connection) == {A, B, BLOB}
     assert index.lists_after(connection, b"", 10) == [(BLOB, 3)]
-    totals = index.totals(connection)
+    totals = upkeep.totals(connection)
     assert (totals.blobs, totals.blob_bytes, totals.pieces, totals.piece_bytes) == (3, 50, 4, 40)
 
 
@@ -65,7 +65,7 @@ def test_chunks_without_a_list_are_not_seen(connection: sqlite3.Connection) -> N
     assert index.has_many(connection, [A]) == [False]
     assert index.frames_of(connection, [A]) == [None]
     assert index.frames_with(connection, [A]) == [1]
-    assert index.totals(connection).pieces == 0
+    assert upkeep.totals(connection).pieces == 0
 
 
 def test_a_list_of_what_is_not_there_is_refused(connection: sqlite3.Connection) -> None:
@@ -182,9 +182,9 @@ def test_a_pack_is_removed_when_nothing_in_it_is_needed(connection: sqlite3.Conn
     index.add(connection, 1, [pieces(0, A, B, is_blob=True), pieces(100, C)])
     index.set_pack(connection, 1, 200, 200)
     contents = {1: [A, B], 2: [C]}
-    assert index.remove_pack(connection, 1, contents) is False
+    assert upkeep.remove_pack(connection, 1, contents) is False
     index.delete(connection, [A, B], {})
-    assert index.remove_pack(connection, 1, contents) is True
+    assert upkeep.remove_pack(connection, 1, contents) is True
     assert index.packs(connection) == {}
     assert index.frames_in(connection, 1) == []
     assert index.frames_with(connection, [A, B, C]) == [None] * 3
@@ -193,16 +193,16 @@ def test_a_pack_is_removed_when_nothing_in_it_is_needed(connection: sqlite3.Conn
 def test_a_pack_that_an_upload_needs_stays(connection: sqlite3.Connection) -> None:
     index.add_upload(connection, "one")
     index.add(connection, 1, [pieces(0, A)])
-    assert index.remove_pack(connection, 1, {1: [A]}) is False
+    assert upkeep.remove_pack(connection, 1, {1: [A]}) is False
     index.drop_upload(connection, "one")
-    assert index.remove_pack(connection, 1, {1: [A]}) is True
+    assert upkeep.remove_pack(connection, 1, {1: [A]}) is True
 
 
 def test_moving_takes_only_what_is_still_there(connection: sqlite3.Connection) -> None:
     index.add(connection, 1, [pieces(0, A, B, is_blob=True)])
     index.delete(connection, [B], {})
     index.add(connection, 2, [pieces(0, B, is_blob=True)])
-    index.move(connection, 3, [pieces(0, A, B, is_blob=True)], [{1: [A, B]}])
+    upkeep.move(connection, 3, [pieces(0, A, B, is_blob=True)], [{1: [A, B]}])
     assert index.frames_of(connection, [A, B]) == [3, 2]
 
 
@@ -233,7 +233,7 @@ def test_dropped_pieces_tell_whether_blobs_need_them(connection: sqlite3.Connect
 def test_strays_are_dropped(connection: sqlite3.Connection) -> None:
     index.add(connection, 1, [pieces(0, A, is_blob=True), pieces(100, B, is_blob=True), lists(200, blob=[A])])
     connection.execute("DELETE FROM frame WHERE id > 1")
-    assert set(index.drop_strays(connection)) == {B, BLOB}
+    assert set(upkeep.drop_strays(connection)) == {B, BLOB}
     assert listed(connection) == {A}
 
 
@@ -244,16 +244,16 @@ def test_restoring_completes_what_is_missing(connection: sqlite3.Connection) -> 
     connection.execute("DELETE FROM frame WHERE id = 3")
     connection.execute("DELETE FROM list")
     connection.execute("UPDATE piece SET uses = 0 WHERE digest = ?", (C,))
-    index.restore(connection, 1, entries)
+    upkeep.restore(connection, 1, entries)
     assert listed(connection) == {A, B, BLOB}
     assert index.has_many(connection, [C]) == [True]
 
 
 def test_usage_counts_what_is_alive(connection: sqlite3.Connection) -> None:
     index.add(connection, 1, [pieces(0, A, B, is_blob=True), pieces(100, C), lists(200, blob=[C])])
-    assert index.usage(connection) == [index.Usage(1, 300, 300)]
+    assert upkeep.usage(connection) == [upkeep.Usage(1, 300, 300)]
     index.delete(connection, [A, BLOB], {BLOB: [C]})
-    assert index.usage(connection) == [index.Usage(1, 300, 50)]
+    assert upkeep.usage(connection) == [upkeep.Usage(1, 300, 50)]
 
 
 def test_what_nobody_sees_can_be_forgotten_from_a_position_on(connection: sqlite3.Connection) -> None:

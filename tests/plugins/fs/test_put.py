@@ -15,7 +15,7 @@ from tvix_store.errors import LimitExceeded
 from tvix_store.limits import KIB, MIB
 from tvix_store.testing.blob_access import assert_absent, list_blobs, read_blob, write_blob
 from tvix_store.testing.fixtures import contents
-from tvix_store_fs import index
+from tvix_store_fs import upkeep
 from tvix_store_fs.blob import FsBlobService
 from tvix_store_fs.encoding import FRAME_BYTES
 from tvix_store_fs.frame import Codec
@@ -44,7 +44,7 @@ async def put(service: FsBlobService, *datas: bytes) -> Sequence[B3Digest]:
 
 async def store_size(service: FsBlobService) -> tuple[int, int]:
     """Bytes in packs, and pieces that can be seen."""
-    totals = await service.store.read(index.totals)
+    totals = await service.store.read(upkeep.totals)
     return sum(pack_sizes(Path(service.store.layout.path)).values()), totals.pieces
 
 
