@@ -11,6 +11,7 @@ import click
 
 from tvix_store.cli import cat, compact, config, copy, daemon, import_, ls, nar, plugins, run, stats, verify
 from tvix_store.cli.logs import LEVELS, report, set_up_logging
+from tvix_store.cli.memory import limit_arenas
 from tvix_store.errors import ConfigError, StoreError
 
 __all__ = ["cli", "main"]
@@ -55,6 +56,7 @@ def main() -> None:
     """Run the program and exit: 0, 1 for an error, 2 for wrong usage or configuration, 130 when interrupted."""
     # grpc, once imported, writes to stderr by itself, such as "Got goaway" beside our one line for an error.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    limit_arenas()
     arguments = ["--otlp=true" if argument == "--otlp" else argument for argument in sys.argv[1:]]
     debug = "--debug" in arguments
     try:
