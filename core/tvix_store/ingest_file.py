@@ -47,11 +47,11 @@ def opened(path: bytes, position: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def read(descriptor: int, n_bytes: int, path: bytes) -> bytes:
-    """The next ``n_bytes``; fewer only at the end of the file."""
+def read(descriptor: int, n_bytes: int, path: bytes, expected: int | None = None) -> bytes:
+    """The next ``n_bytes``; fewer only at the end of the file, or if there are ``expected``, where that should be."""
     try:
         data = os.read(descriptor, n_bytes)
-        while 0 < len(data) < n_bytes and (more := os.read(descriptor, n_bytes - len(data))):
+        while 0 < len(data) < n_bytes and len(data) != expected and (more := os.read(descriptor, n_bytes - len(data))):
             data += more
     except OSError as exc:
         raise unreadable(path, exc) from exc

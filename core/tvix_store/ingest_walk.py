@@ -196,7 +196,7 @@ class Walk:
             if size > SMALL_BLOB_BYTES:
                 digest = self._large_file(descriptor, path, size, executable)
             else:
-                data = read(descriptor, size + 1, path)
+                data = read(descriptor, size + 1, path, expected=size)
                 if len(data) != size:
                     raise changed(path)
                 digest = self._small_file(HashedBlob(data), executable)

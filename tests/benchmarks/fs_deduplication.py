@@ -22,7 +22,15 @@ from tvix_store.frontend import Services
 from tvix_store.registry import Registry
 from tvix_store.store_config import StoreConfig
 
-PACKAGES = ["numpy==2.1.0", "numpy==2.1.1", "numpy==2.1.3", "botocore==1.35.0", "botocore==1.35.20"]
+PACKAGES = [
+    "numpy==2.1.0",
+    "numpy==2.1.1",
+    "numpy==2.1.3",
+    "pandas==2.2.2",
+    "pandas==2.2.3",
+    "django==5.1",
+    "django==5.1.1",
+]
 
 
 def unpacked(requirement: str, directory: Path) -> Path:
