@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -69,10 +70,9 @@ class Contents:
             missing = [index for index, data in enumerate(found) if data is None]
             if missing:
                 lists = self._lists(connection, [digests[index] for index in missing])
+                joined = self._join(connection, lists, max_blob_bytes)
                 for position in missing:
-                    chunks = lists.get(digests[position])
-                    if chunks is not None:
-                        found[position] = self._join(connection, digests[position], chunks, max_blob_bytes)
+                    found[position] = joined.get(digests[position])
             for position, data in enumerate(found):
                 if isinstance(data, bytes) and len(data) > max_blob_bytes:
                     found[position] = TooLong(len(data))
@@ -81,17 +81,8 @@ class Contents:
         return self._settled(look)
 
     def _pieces(self, connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes | None]:
-        frames = index.frames_of(connection, digests)
-        places = index.places(connection, sorted({frame for frame in frames if frame is not None}))
-        by_frame: dict[int, list[int]] = {}
-        for position, frame in enumerate(frames):
-            if frame is not None:
-                by_frame.setdefault(frame, []).append(position)
         pieces: list[bytes | None] = [None] * len(digests)
-        for frame, positions in by_frame.items():
-            place = places.get(frame)
-            if place is None:
-                raise PackGone
+        for place, positions in _by_frame(connection, index.frames_of(connection, digests)):
             decoded = self._named(digests[positions[0]], place, self.reader.read)
             for position in positions:
                 piece = pieces[position] = decoded.piece(digests[position])
@@ -111,18 +102,26 @@ class Contents:
         return CorruptObject(f"{self.name}: blob blake3-{digest.hex()} is corrupt: {reason}")
 
     def _join(
-        self, connection: sqlite3.Connection, digest: bytes, chunks: Sequence[Chunk], max_blob_bytes: int
-    ) -> Found:
-        size = sum(size for _, size in chunks)
-        if size > max_blob_bytes:
-            return TooLong(size)
-        pieces = self._pieces(connection, [chunk for chunk, _ in chunks])
-        parts = []
-        for (chunk, _), piece in zip(chunks, pieces, strict=True):
-            if piece is None:
-                raise self._corrupt(digest, f"its chunk blake3-{chunk.hex()} does not exist")
-            parts.append(piece)
-        return b"".join(parts)
+        self, connection: sqlite3.Connection, lists: Mapping[bytes, Sequence[Chunk]], max_blob_bytes: int
+    ) -> dict[bytes, bytes | TooLong]:
+        """The contents of blobs in chunks; those that are too long are not read."""
+        joined: dict[bytes, bytes | TooLong] = {}
+        for blob, chunks in lists.items():
+            size = sum(size for _, size in chunks)
+            if size > max_blob_bytes:
+                joined[blob] = TooLong(size)
+        short = {blob: chunks for blob, chunks in lists.items() if blob not in joined}
+        wanted = list({digest: None for chunks in short.values() for digest, _ in chunks})
+        pieces = dict(zip(wanted, self._pieces(connection, wanted), strict=True)) if wanted else {}
+        for blob, chunks in short.items():
+            parts = []
+            for digest, _ in chunks:
+                piece = pieces[digest]
+                if piece is None:
+                    raise self._corrupt(blob, f"its chunk blake3-{digest.hex()} does not exist")
+                parts.append(piece)
+            joined[blob] = b"".join(parts)
+        return joined
 
     def pieces(self, connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes | None]:
         """The contents of pieces, chunks or not, not checked; ``None`` where absent."""
@@ -153,24 +152,17 @@ class Contents:
         return self._settled(lambda: self._lists(connection, digests))
 
     def _lists(self, connection: sqlite3.Connection, digests: Sequence[bytes]) -> dict[bytes, list[Chunk]]:
-        frames = index.frame_of_list(connection, digests)
-        places = index.places(connection, sorted({frame for frame in frames if frame is not None}))
         lists: dict[bytes, list[Chunk]] = {}
-        for digest, frame in zip(digests, frames, strict=True):
-            if frame is None:
-                continue
-            if frame not in places:
-                raise PackGone
-            lists[digest] = self._list(digest, places[frame])
+        for place, positions in _by_frame(connection, index.frame_of_list(connection, digests)):
+            # Checked as a whole: nothing else would tell that a list is not of its blob.
+            decoded = self._named(digests[positions[0]], place, self.reader.read_sound)
+            for position in positions:
+                data = decoded.piece(digests[position])
+                if data is None:
+                    reason = self.reader.corrupt(place, "its list is not in this frame")
+                    raise self._corrupt(digests[position], str(reason))
+                lists[digests[position]] = list(iter_chunks(data))
         return lists
-
-    def _list(self, digest: bytes, place: Place) -> list[Chunk]:
-        """A list, which is checked: nothing else would tell that it is not of this blob."""
-        decoded = self._named(digest, place, self.reader.read_sound)
-        data = decoded.piece(digest)
-        if data is None:
-            raise self._corrupt(digest, str(self.reader.corrupt(place, "its list is not in this frame")))
-        return list(iter_chunks(data))
 
     def broken_lists(self, connection: sqlite3.Connection) -> Iterator[tuple[bytes, list[bytes], str]]:
         """Blobs that cannot be read since their list is damaged or a chunk is gone: digest, chunks and the reason.
@@ -180,9 +172,12 @@ class Contents:
         last = b""
         while page := index.lists_after(connection, last, _LISTS_PAGE):
             last = page[-1][0]
+            known: dict[bytes, list[Chunk]] | None = None
+            with contextlib.suppress(CorruptObject):  # then they are looked at one by one
+                known = self.lists(connection, [digest for digest, _ in page])
             for digest, _ in page:
                 try:
-                    chunks = self.lists(connection, [digest]).get(digest)
+                    chunks = (self.lists(connection, [digest]) if known is None else known).get(digest)
                 except CorruptObject as exc:
                     yield digest, [], str(exc)
                     continue
@@ -193,3 +188,20 @@ class Contents:
                     if frame is None:
                         yield digest, digests, f"its chunk blake3-{chunk.hex()} does not exist"
                         break
+
+
+def _by_frame(connection: sqlite3.Connection, frames: Sequence[int | None]) -> Iterator[tuple[Place, list[int]]]:
+    """Where each frame is that is named in ``frames``, with the positions there; each once, in their order.
+
+    Raises:
+        PackGone: One is not there any more.
+    """
+    positions: dict[int, list[int]] = {}
+    for position, frame in enumerate(frames):
+        if frame is not None:
+            positions.setdefault(frame, []).append(position)
+    places = index.places(connection, sorted(positions))
+    for frame, found in positions.items():
+        if frame not in places:
+            raise PackGone
+        yield places[frame], found
