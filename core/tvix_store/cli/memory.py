@@ -14,8 +14,8 @@ def limit_arenas() -> None:
     """Have glibc's allocator keep two arenas instead of eight for each processor; elsewhere this does nothing.
 
     What one thread frees, another then uses: batches of several MiB are made in one thread and let go of in another. An
-    import of 4 GiB (tests/benchmarks/fs_store.py) peaked at 282 MiB without this, and at 221 with it. To be called before
-    threads are started.
+    import of 4 GiB (tests/benchmarks/fs_store.py) peaked at 282 MiB without this, and at 221 with it. To be called
+    before threads are started.
 
     Source: mallopt(3).
     """
