@@ -79,7 +79,7 @@ def _empty(store: PackStore, pack: WritablePack) -> None:
     for _ in range(_ATTEMPTS):  # something may come to life again meanwhile: a chunk that a new blob has, too
         listed = _move_live(store, pack.number)
         remove = partial(_remove, number=pack.number, listed=listed)
-        if store.append([], remove, durable=True).result():
+        if store.appender.submit([], remove, durable=True).result():
             pack.remove()
             store.packs.forget_removed()
             store.packs.sync_names()
@@ -118,7 +118,7 @@ class _Mover:
     def copy(self, encoded: EncodedFrame, sources: dict[int, list[bytes]]) -> None:
         """Append a frame as it is."""
         step = partial(upkeep.move, moved=[sources])
-        self._under_way.append((self._store.append([encoded], step, lazy=True, synced=True), encoded.size))
+        self._under_way.append((self._store.appender.submit([encoded], step, lazy=True, synced=True), encoded.size))
         self._bytes += encoded.size
         while self._bytes > _MOVING_BYTES:
             self._wait()

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
 from tvix_store.errors import CorruptObject, Unavailable
 from tvix_store.limits import KIB
 from tvix_store.sqlite.schema import Schema
-from tvix_store.sqlite.statements import IN_VALUES, marks, slices
+from tvix_store.sqlite.statements import IN_VALUES, marks, slices, snapshot
 from tvix_store_fs.frame import Kind, Record, iter_chunks
 
 __all__ = [
@@ -48,7 +47,6 @@ __all__ = [
     "places",
     "set_pack",
     "set_synced",
-    "snapshot",
     "uploads",
 ]
 
@@ -157,17 +155,6 @@ def check_schema(connection: sqlite3.Connection) -> None:
     found = {bytes(sql).strip() for (sql,) in rows if not sql.startswith(b"CREATE TABLE sqlite_")}
     if found != {table.strip().encode() for table in SCHEMA.tables.split(";\n") if table.strip()}:
         raise CorruptObject("what the index says of its tables is damaged")
-
-
-@contextmanager
-def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Several reads that see the same state."""
-    if connection.in_transaction:
-        yield
-        return
-    connection.execute("BEGIN")
-    yield
-    connection.execute("COMMIT")
 
 
 # --- looking up -----------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ async def _put_missing(store: PackStore, blobs: dict[bytes, bytes]) -> None:
     missing = await _missing(store, blobs)
     if missing.pieces or missing.lists:
         frames = await store.prepare(_encode, store, missing)
-        await asyncio.wrap_future(store.append(frames))
+        await asyncio.wrap_future(store.appender.submit(frames))
 
 
 def _encode(store: PackStore, pieces: Pieces) -> list[EncodedFrame]:

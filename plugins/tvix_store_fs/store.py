@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -19,10 +19,9 @@ from tvix_store.liveness import Liveness
 from tvix_store.resource import AsyncResource
 from tvix_store.sqlite.database import Database
 from tvix_store_fs import index
-from tvix_store_fs.appender import Appender, IndexStep, take_in
+from tvix_store_fs.appender import Appender
 from tvix_store_fs.contents import Contents
 from tvix_store_fs.encoding import Encoders
-from tvix_store_fs.frame import EncodedFrame
 from tvix_store_fs.frame_reader import FrameReader
 from tvix_store_fs.in_flight import InFlight
 from tvix_store_fs.layout import Layout, Parameters
@@ -122,18 +121,6 @@ class PackStore(AsyncResource):
     async def read(self, function: Callable[..., T], *arguments: Any) -> T:
         """The result of ``function``, given a connection to the index and ``arguments``, in a thread that reads."""
         return await self.database.read(lambda connection: function(connection, *arguments))
-
-    def append(
-        self,
-        frames: Sequence[EncodedFrame],
-        step: IndexStep = take_in,
-        *,
-        durable: bool = False,
-        lazy: bool = False,
-        synced: bool = False,
-    ) -> Future[Any]:
-        """See ``Appender.submit``."""
-        return self.appender.submit(frames, step, durable=durable, lazy=lazy, synced=synced)
 
     async def sync(self) -> None:
         """Return when everything that can be seen survives power loss, also what other processes have written."""

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tvix_store.sqlite.statements import IN_VALUES, marks, slices
+from tvix_store.sqlite.statements import IN_VALUES, marks, slices, snapshot
 from tvix_store_fs import index
 from tvix_store_fs.frame import Kind
 from tvix_store_fs.index import Entry
@@ -187,7 +187,7 @@ class Totals:
 
 def totals(connection: sqlite3.Connection) -> Totals:
     """What there is. Goes through all pieces."""
-    with index.snapshot(connection):
+    with snapshot(connection):
         pieces, piece_bytes, wholes, whole_bytes = connection.execute(
             "SELECT count(*), coalesce(sum(length), 0), coalesce(sum(uses & 1), 0), "
             "coalesce(sum(iif(uses & 1, length, 0)), 0) FROM piece WHERE uses > 0 AND frame > 0"

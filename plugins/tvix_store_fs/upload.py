@@ -126,7 +126,7 @@ class Upload(BlobWriter):
         absent = [piece for piece, frame in zip(pieces, frames, strict=True) if frame is None]
         if absent:
             encoded = await self._store.prepare(frames_of_chunks, absent, self._store.encoding)
-            await asyncio.wrap_future(self._store.append(encoded, lazy=True))
+            await asyncio.wrap_future(self._store.appender.submit(encoded, lazy=True))
             self._staged.update(digest for digest, _, _ in absent)
 
     async def _publish(self) -> None:
@@ -139,7 +139,7 @@ class Upload(BlobWriter):
                 await self._oldest_stage()
             (is_there,) = await self._store.read(index.blobs_among, [digest])
             frames = [] if is_there else frames_of_lists([(digest, self._chunks)])
-            await asyncio.wrap_future(self._store.append(frames, partial(_finish, name=self._name)))
+            await asyncio.wrap_future(self._store.appender.submit(frames, partial(_finish, name=self._name)))
             if self._store.durability is Durability.COMMIT:  # some chunks may be in packs of other processes
                 await self._store.sync()
             self._finish(self._name)

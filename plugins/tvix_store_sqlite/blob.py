@@ -18,6 +18,7 @@ from tvix_store.chunking import AVERAGE_CHUNK_BYTES, Chunker, cut
 from tvix_store.digest import B3Digest, HashedBlob
 from tvix_store.errors import DanglingReference, LimitExceeded, StoreError, Unavailable
 from tvix_store.limits import MIB, PIECE_BYTES, SMALL_BLOB_BYTES
+from tvix_store.sqlite.statements import snapshot
 from tvix_store.statistics import ServiceStats
 from tvix_store_sqlite import contents
 from tvix_store_sqlite.contents import Chunked, Chunks, Piece, TooLong
@@ -132,18 +133,18 @@ def _metas(chunks: Chunks) -> list[ChunkMeta]:
 
 
 def _open(connection: sqlite3.Connection, digest: bytes) -> bytes | Chunked | None:
-    with contents.snapshot(connection):
+    with snapshot(connection):
         data = contents.get(connection, digest)
         return contents.chunks_of(connection, digest) if data is None else data
 
 
 def _get_pieces(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes | None]:
-    with contents.snapshot(connection):
+    with snapshot(connection):
         return [contents.get(connection, digest) for digest in digests]
 
 
 def _chunks(connection: sqlite3.Connection, digest: bytes) -> Chunks | None:
-    with contents.snapshot(connection):
+    with snapshot(connection):
         chunked = contents.chunks_of(connection, digest)
         if chunked is not None:
             return chunked.chunks

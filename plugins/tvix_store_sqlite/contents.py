@@ -6,15 +6,14 @@ Digests are raw bytes here.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from blake3 import blake3
 
 from tvix_store.errors import Unavailable
-from tvix_store.sqlite.statements import IN_VALUES, PUT_ROWS, flat, marks, rows, slices
+from tvix_store.sqlite.statements import IN_VALUES, PUT_ROWS, flat, marks, rows, slices, snapshot
 
 __all__ = [
     "Chunked",
@@ -33,7 +32,6 @@ __all__ = [
     "list_after",
     "publish",
     "put_many",
-    "snapshot",
     "stage",
 ]
 
@@ -81,17 +79,6 @@ class Damage:
 
     contents: list[bytes]
     blob: int | None
-
-
-@contextmanager
-def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Several reads that see the same state."""
-    if connection.in_transaction:
-        yield
-        return
-    connection.execute("BEGIN")
-    yield
-    connection.execute("COMMIT")
 
 
 def put_many(

@@ -1,4 +1,4 @@
-"""Statements that take many values at once.
+"""Statements that take many values at once, and reads that belong together.
 
 SQLite gives up the interpreter's lock for each row it steps to, and in a busy process it takes up to 5 ms to
 get it back. So rows are inserted and asked for by the dozen.
@@ -6,11 +6,13 @@ get it back. So rows are inserted and asked for by the dozen.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
-__all__ = ["IN_VALUES", "PUT_ROWS", "flat", "marks", "rows", "slices"]
+__all__ = ["IN_VALUES", "PUT_ROWS", "flat", "marks", "rows", "slices", "snapshot"]
 
 T = TypeVar("T")
 
@@ -41,3 +43,14 @@ def rows(pairs: Sequence[tuple[object, object]]) -> str:
 def flat(pairs: Sequence[tuple[T, T]]) -> list[T]:
     """The values of ``pairs`` one after the other."""
     return list(chain.from_iterable(pairs))
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Several reads that see the same state."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    yield
+    connection.execute("COMMIT")
