@@ -24,7 +24,7 @@ from tvix_store.errors import CorruptObject, DanglingReference, InvalidObject, L
 from tvix_store.limits import MIB, PIECE_BYTES, SMALL_BLOB_BYTES
 from tvix_store.nar_calculation import NarCalculationService
 from tvix_store.nodes import Directory
-from tvix_store.path_info import OUTPUT_HASH_BYTES, PathInfo, PathInfoService
+from tvix_store.path_info import OUTPUT_HASH_BYTES, NarStream, PathInfo, PathInfoService, PathMetadata
 from tvix_store.statistics import ServiceStats
 from tvix_store.verification import Damage, VerifyProgress, no_progress
 
@@ -33,6 +33,7 @@ __all__ = ["CheckedBlobService", "CheckedDirectoryService", "CheckedPathInfoServ
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+M = TypeVar("M", bound=PathMetadata)
 
 _HASH_IN_THREAD_BYTES = 1024 * 1024
 # 256 KiB take 35 us to hash and 110 us to hash in a thread (measured), so only batches are worth the hop.
@@ -431,7 +432,20 @@ class CheckedPathInfoService(PathInfoService):
             raise
         return await self._checked(digest, path_info)
 
-    async def _checked(self, digest: bytes, path_info: PathInfo | None) -> PathInfo | None:
+    async def get_metadata(self, digest: bytes) -> PathMetadata | None:
+        _check_output_hash(digest)
+        try:
+            metadata = await self.inner.get_metadata(digest)
+        except CorruptObject:
+            await self.inner.discard_corrupt(digest)
+            raise
+        return await self._checked(digest, metadata)
+
+    async def open_nar(self, digest: bytes) -> NarStream | None:
+        _check_output_hash(digest)
+        return await self.inner.open_nar(digest)
+
+    async def _checked(self, digest: bytes, path_info: M | None) -> M | None:
         if path_info is not None and path_info.store_path.digest != digest:
             await self.inner.discard_corrupt(digest)
             raise CorruptObject(f"{self.name}: path info {digest.hex()} is about another path, {path_info.store_path}")

@@ -8,7 +8,7 @@ from tvix_store.blob import BlobService
 from tvix_store.capabilities import Capabilities
 from tvix_store.directory import DirectoryService
 from tvix_store.nar_calculation import NarCalculationService
-from tvix_store.path_info import PathInfo, PathInfoService
+from tvix_store.path_info import NarStream, PathInfo, PathInfoService, PathMetadata
 from tvix_store.resource import task_group
 from tvix_store.statistics import ServiceStats
 from tvix_store.verification import Damage, VerifyProgress, no_progress
@@ -48,6 +48,12 @@ class CommitPointPathInfoService(PathInfoService):
     async def put(self, path_info: PathInfo) -> PathInfo:
         await self._sync()
         return await self.inner.put(path_info)
+
+    async def get_metadata(self, digest: bytes) -> PathMetadata | None:
+        return await self.inner.get_metadata(digest)
+
+    async def open_nar(self, digest: bytes) -> NarStream | None:
+        return await self.inner.open_nar(digest)
 
     async def get_many(self, digests: Sequence[bytes]) -> Sequence[PathInfo | None]:
         return await self.inner.get_many(digests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -21,7 +21,16 @@ from tvix_store.statistics import ServiceStats
 from tvix_store.store_path import STORE_DIR, StorePath
 from tvix_store.verification import Damage, VerifyProgress, no_progress, verify_in_batches
 
-__all__ = ["NAR_SHA256_BYTES", "OUTPUT_HASH_BYTES", "PathInfo", "PathInfoService", "Signature", "validate_nar_sha256"]
+__all__ = [
+    "NAR_SHA256_BYTES",
+    "OUTPUT_HASH_BYTES",
+    "NarStream",
+    "PathInfo",
+    "PathInfoService",
+    "PathMetadata",
+    "Signature",
+    "validate_nar_sha256",
+]
 
 NAR_SHA256_BYTES = 32
 OUTPUT_HASH_BYTES = 20
@@ -77,16 +86,15 @@ def validate_nar_sha256(store_path: StorePath, nar_sha256: bytes) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PathInfo:
-    """What is known of a store path.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathMetadata:
+    """What is known of a store path without having its contents, as a narinfo states it.
 
     Args:
         store_path: The path.
-        node: The root of its contents.
-        references: Paths that the contents mention, in the order they were given.
         nar_size: Length of the contents as a NAR, in bytes.
         nar_sha256: SHA-256 of that NAR, 32 bytes.
+        references: Paths that the contents mention, in the order they were given.
         signatures: In the order they were given.
         deriver: The derivation it was built from, without the ``.drv`` of its name.
         ca: How the path follows from its contents, if it does.
@@ -96,7 +104,6 @@ class PathInfo:
     """
 
     store_path: StorePath
-    node: Node
     nar_size: int
     nar_sha256: bytes
     references: tuple[StorePath, ...] = ()
@@ -119,9 +126,48 @@ class PathInfo:
             f"1;{self.store_path.absolute(store_dir)};sha256:{nixbase32(self.nar_sha256)};{self.nar_size};{references}"
         )
 
-    def with_signatures(self, *signatures: Signature) -> PathInfo:
+    def with_signatures(self, *signatures: Signature) -> Self:
         """A copy with ``signatures`` appended, but for those it has."""
         return replace(self, signatures=tuple(dict.fromkeys((*self.signatures, *signatures))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathInfo(PathMetadata):
+    """What is known of a store path whose contents are in the store.
+
+    Args:
+        node: The root of the contents.
+    """
+
+    node: Node
+
+    @classmethod
+    def of(cls, metadata: PathMetadata, node: Node) -> Self:
+        """``metadata`` with the root of the contents."""
+        return cls(
+            store_path=metadata.store_path,
+            node=node,
+            nar_size=metadata.nar_size,
+            nar_sha256=metadata.nar_sha256,
+            references=metadata.references,
+            signatures=metadata.signatures,
+            deriver=metadata.deriver,
+            ca=metadata.ca,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NarStream:
+    """A NAR that is on its way.
+
+    Args:
+        size: In bytes, as announced.
+        pieces: Exactly that many bytes. Whoever may stop before the end closes it. It raises Unavailable if the source
+            fails, and CorruptObject instead of ending if what came is not what was announced.
+    """
+
+    size: int
+    pieces: AsyncGenerator[bytes]
 
 
 class PathInfoService(AsyncResource):
@@ -146,6 +192,21 @@ class PathInfoService(AsyncResource):
         Returns:
             What was stored, which may have more signatures than what was given.
         """
+
+    async def get_metadata(self, digest: bytes) -> PathMetadata | None:
+        """What ``get`` finds, as far as it is known without having the contents; ``None`` if absent.
+
+        A service that would have to fetch the contents for ``get`` answers this without doing so.
+        The default is ``get``.
+        """
+        return await self.get(digest)
+
+    async def open_nar(self, digest: bytes) -> NarStream | None:
+        """The NAR of a path from where this service takes it, while it is being taken.
+
+        ``None`` (this default) if there is nothing to wait for, or nothing at all: then ``get`` says what there is.
+        """
+        return None
 
     async def get_many(self, digests: Sequence[bytes]) -> Sequence[PathInfo | None]:
         """``get`` for each of ``digests``, in their order."""

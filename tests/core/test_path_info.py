@@ -84,7 +84,12 @@ class TestPathInfo:
 
     def test_is_a_value(self) -> None:
         same = PathInfo(
-            StorePath(bytes(20), "dummy"), PATH_INFO.node, 0, bytes(32), PATH_INFO.references, ca=PATH_INFO.ca
+            store_path=StorePath(bytes(20), "dummy"),
+            node=PATH_INFO.node,
+            nar_size=0,
+            nar_sha256=bytes(32),
+            references=PATH_INFO.references,
+            ca=PATH_INFO.ca,
         )
         assert same == PATH_INFO
         assert len({same, PATH_INFO, PATH_INFO_SIGNED}) == 2

@@ -32,6 +32,7 @@ class TestAbsenceIsAnError(WrongPathInfos):
         "test_absent_path_info_is_none_not_an_error",
         "test_batches_answer_for_the_absent_too",
         "test_deleting_the_absent_is_fine_or_is_refused",
+        "test_metadata_is_what_get_says",
         "test_what_was_deleted_is_absent_after_reopening",
         "test_what_was_deleted_is_absent_or_delete_is_refused",
     }

@@ -21,8 +21,7 @@ from tvix_store.frontend import Services
 from tvix_store.hashes import HashAlgorithm, NixHash
 from tvix_store.ingest import ingest_path
 from tvix_store.limits import BATCH_COUNT
-from tvix_store.nodes import SymlinkNode
-from tvix_store.path_info import PathInfo, Signature
+from tvix_store.path_info import PathInfo, PathMetadata, Signature
 from tvix_store.store_path import STORE_DIR, StorePath
 
 __all__ = ["copy", "copy_closure", "parse_reference_graph"]
@@ -56,7 +55,7 @@ def copy(stores: StoreOptions, file: str, store_dir: str) -> None:
     asyncio.run(_copy(stores, wanted, Path(store_dir)))
 
 
-async def _copy(stores: StoreOptions, wanted: Sequence[PathInfo], store_dir: Path) -> None:
+async def _copy(stores: StoreOptions, wanted: Sequence[PathMetadata], store_dir: Path) -> None:
     async with stores.open() as services:
         with ItemsProgress("copying", len(wanted)) as progress:
             async with aclosing(copy_closure(services, wanted, store_dir)) as copied:
@@ -64,12 +63,12 @@ async def _copy(stores: StoreOptions, wanted: Sequence[PathInfo], store_dir: Pat
                     progress.advance()
 
 
-async def copy_closure(services: Services, wanted: Sequence[PathInfo], store_dir: Path) -> AsyncGenerator[PathInfo]:
+async def copy_closure(services: Services, wanted: Sequence[PathMetadata], store_dir: Path) -> AsyncGenerator[PathInfo]:
     """Copy path after path, references first; yields each path info as it is found or stored.
 
     Args:
         services: Where to.
-        wanted: Path infos whose root node is not known yet.
+        wanted: What is known of them.
         store_dir: Where the paths lie in the file system.
 
     Raises:
@@ -83,7 +82,7 @@ async def copy_closure(services: Services, wanted: Sequence[PathInfo], store_dir
             yield present or await _copy_path(services, path_info, store_dir)
 
 
-async def _copy_path(services: Services, wanted: PathInfo, store_dir: Path) -> PathInfo:
+async def _copy_path(services: Services, wanted: PathMetadata, store_dir: Path) -> PathInfo:
     path = store_dir / wanted.store_path.base_name
     ingested = await ingest_path(path, services.blobs, services.directories)
     if (ingested.nar.size, ingested.nar.sha256) != (wanted.nar_size, wanted.nar_sha256):
@@ -92,21 +91,10 @@ async def _copy_path(services: Services, wanted: PathInfo, store_dir: Path) -> P
             for size, sha256 in ((wanted.nar_size, wanted.nar_sha256), (ingested.nar.size, ingested.nar.sha256))
         )
         raise InvalidObject(f"{path}: the NAR has {actual}, the reference graph says {expected}")
-    return await services.path_infos.put(
-        PathInfo(
-            store_path=wanted.store_path,
-            node=ingested.node,
-            nar_size=wanted.nar_size,
-            nar_sha256=wanted.nar_sha256,
-            references=wanted.references,
-            signatures=wanted.signatures,
-            deriver=wanted.deriver,
-            ca=wanted.ca,
-        )
-    )
+    return await services.path_infos.put(PathInfo.of(wanted, ingested.node))
 
 
-def _references_first(wanted: Sequence[PathInfo]) -> list[PathInfo]:
+def _references_first(wanted: Sequence[PathMetadata]) -> list[PathMetadata]:
     by_path = {path_info.store_path: path_info for path_info in wanted}
     graph = {
         path: [reference for reference in path_info.references if reference in by_path and reference != path]
@@ -119,11 +107,8 @@ def _references_first(wanted: Sequence[PathInfo]) -> list[PathInfo]:
         raise InvalidObject(f"store paths refer to each other in a circle: {circle}") from exc
 
 
-_UNKNOWN = SymlinkNode(b"not known before the contents are read")
-
-
-def parse_reference_graph(document: object) -> list[PathInfo]:
-    """Path infos of a reference graph; their root nodes are placeholders.
+def parse_reference_graph(document: object) -> list[PathMetadata]:
+    """The paths of a reference graph.
 
     Args:
         document: As a JSON parser gives it: an object with the list ``closure``, that list alone, or the object
@@ -141,7 +126,7 @@ def parse_reference_graph(document: object) -> list[PathInfo]:
     return [_parse_entry(index, entry) for index, entry in enumerate(document)]
 
 
-def _parse_entry(index: int, entry: object) -> PathInfo:
+def _parse_entry(index: int, entry: object) -> PathMetadata:
     if not isinstance(entry, dict):
         raise InvalidObject(f"entry {index} is not an object")
     where = entry.get("path", f"entry {index}")
@@ -149,9 +134,8 @@ def _parse_entry(index: int, entry: object) -> PathInfo:
         references = sorted({StorePath.from_absolute(text) for text in _strings(entry, "references")})
         deriver = entry.get("deriver")
         ca = entry.get("ca")
-        return PathInfo(
+        return PathMetadata(
             store_path=StorePath.from_absolute(_require(entry, "path", str)),
-            node=_UNKNOWN,
             nar_size=_require(entry, "narSize", int),
             nar_sha256=NixHash.parse(_require(entry, "narHash", str), HashAlgorithm.SHA256).digest,
             references=tuple(references),

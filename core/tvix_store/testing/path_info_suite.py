@@ -47,7 +47,12 @@ CONTENT_ADDRESSES = [
 
 def path_info(number: int) -> PathInfo:
     """A path info with little in it, another one for each number."""
-    return PathInfo(store_path(f"path-{number}"), SymlinkNode(b"target %d" % number), number, contents(32, number))
+    return PathInfo(
+        store_path=store_path(f"path-{number}"),
+        node=SymlinkNode(b"target %d" % number),
+        nar_size=number,
+        nar_sha256=contents(32, number),
+    )
 
 
 def signature(number: int) -> Signature:
@@ -185,6 +190,13 @@ class PathInfoServiceSuite:
         found = await service.get(key(given))
         assert found is not None
         return found, given
+
+    async def test_metadata_is_what_get_says(self, service: PathInfoService) -> None:
+        await service.put(PATH_INFO_FULL)
+        metadata = await service.get_metadata(PATH_INFO_FULL.store_path.digest)
+        assert metadata is not None
+        assert PathInfo.of(metadata, PATH_INFO_FULL.node) == PATH_INFO_FULL
+        assert await service.get_metadata(path_info(1).store_path.digest) is None
 
     async def test_only_the_digest_of_the_path_is_the_key(self, service: PathInfoService) -> None:
         renamed = replace(path_info(1), store_path=StorePath(key(path_info(1)), "another-name"), nar_size=77)

@@ -251,10 +251,10 @@ class _DirectoryMachine(ServiceMachine[DirectoryService]):
 
 _PATH_INFOS = st.builds(
     lambda path, nar_size, references, signatures: PathInfo(
-        store_path(f"path-{path}"),
-        SymlinkNode(b"target"),
-        nar_size,
-        bytes(32),
+        store_path=store_path(f"path-{path}"),
+        node=SymlinkNode(b"target"),
+        nar_size=nar_size,
+        nar_sha256=bytes(32),
         references=tuple(store_path(f"path-{number}") for number in references),
         signatures=tuple(Signature(f"key-{number}", contents(64, number)) for number in signatures),
     ),

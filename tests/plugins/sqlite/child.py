@@ -36,7 +36,9 @@ def directory(batch: int) -> Directory:
 
 def path_info(batch: int) -> PathInfo:
     """A path info of its own for each batch."""
-    return PathInfo(store_path(f"batch-{batch}"), directory(batch).node(), batch, bytes(32))
+    return PathInfo(
+        store_path=store_path(f"batch-{batch}"), node=directory(batch).node(), nar_size=batch, nar_sha256=bytes(32)
+    )
 
 
 def say(text: str) -> None:
