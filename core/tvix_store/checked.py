@@ -83,13 +83,28 @@ class CheckedBlobService(BlobService):
         except CorruptObject:
             await self.discard_corrupt(digest)
             raise
-        return None if reader is None else _CheckedReader(self, digest, reader)
+        if reader is None:
+            return None
+        if self._is_verified():
+            return _VerifiedReader(self, digest, reader)
+        return _CheckedReader(self, digest, reader)
+
+    def _is_verified(self) -> bool:
+        """Whether the service checks what it gives; nothing but a value of the right type says so."""
+        capabilities = self.inner.capabilities
+        return isinstance(capabilities, Capabilities) and capabilities.verifies
 
     async def open_write(self) -> BlobWriter:
         return _CheckedWriter(self.name, await self.inner.open_write())
 
     async def chunks(self, digest: B3Digest) -> Sequence[ChunkMeta] | None:
-        return [] if digest == EMPTY_DIGEST else await self.inner.chunks(digest)
+        if digest == EMPTY_DIGEST:
+            return []
+        try:
+            return await self.inner.chunks(digest)
+        except CorruptObject:
+            await self.discard_corrupt(digest)
+            raise
 
     async def has_many(self, digests: Sequence[B3Digest]) -> Sequence[bool]:
         if not digests:
@@ -104,11 +119,13 @@ class CheckedBlobService(BlobService):
             return []
         try:
             answers = await self.inner.get_many(digests, max_blob_bytes=max_blob_bytes)
-        except CorruptObject:  # one of them; which one, only the service can tell
-            for digest in digests:
+        except CorruptObject as exc:  # one of them; which one, only the service can tell
+            for digest in [digest for digest in digests if str(digest) == exc.expected] or digests:
                 await self.discard_corrupt(digest)
             raise
         blobs = _same_length(self.name, digests, answers)
+        if self._is_verified():
+            return _with_empty(digests, blobs)
         n_bytes = sum(len(blob) for blob in blobs if blob is not None)
         if n_bytes > PIECE_BYTES or len(blobs) > _HASH_HERE_COUNT:
             checked, wrong = await asyncio.to_thread(_check_blobs, digests, blobs, max_blob_bytes)
@@ -156,20 +173,43 @@ def _check_blobs(
     digests: Sequence[B3Digest], blobs: Sequence[bytes | None], max_blob_bytes: int
 ) -> tuple[Sequence[bytes | None], tuple[B3Digest, B3Digest | None] | None]:
     """The blobs as they are, and the first that is wrong with what it hashes to (``None``: it is too long)."""
-    absent_empty: list[int] = []
-    for index, (digest, blob) in enumerate(zip(digests, blobs, strict=True)):
+    for digest, blob in zip(digests, blobs, strict=True):
         if blob is None:
-            if digest == EMPTY_DIGEST:
-                absent_empty.append(index)
-        elif len(blob) > max_blob_bytes:
+            continue
+        if len(blob) > max_blob_bytes:
             return blobs, (digest, None)
-        elif (raw := blake3(blob).digest()) != digest.raw:
+        if (raw := blake3(blob).digest()) != digest.raw:
             return blobs, (digest, B3Digest(raw))
-    if absent_empty:  # the empty blob is always there
-        blobs = list(blobs)
-        for index in absent_empty:
-            blobs[index] = b""
-    return blobs, None
+    return _with_empty(digests, blobs), None
+
+
+def _with_empty(digests: Sequence[B3Digest], blobs: Sequence[bytes | None]) -> Sequence[bytes | None]:
+    """The blobs, with the empty one, which is always there, where it was asked for."""
+    if None not in blobs:
+        return blobs
+    return [b"" if digest == EMPTY_DIGEST else blob for digest, blob in zip(digests, blobs, strict=True)]
+
+
+class _VerifiedReader(BlobReader):
+    """Reads from a service that verifies, and has it forget what it finds to be corrupt."""
+
+    def __init__(self, service: CheckedBlobService, digest: B3Digest, inner: BlobReader) -> None:
+        self._service = service
+        self._digest = digest
+        self._inner = inner
+
+    async def read(self, max_bytes: int = PIECE_BYTES) -> bytes:
+        try:
+            return await self._inner.read(max_bytes)
+        except CorruptObject:
+            await self._service.discard_corrupt(self._digest)
+            raise
+
+    async def seek(self, position: int) -> None:
+        await self._inner.seek(position)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 class _CheckedReader(BlobReader):

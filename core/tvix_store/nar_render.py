@@ -8,27 +8,32 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice
 from typing import Protocol, Self
 
 from tvix_store import nar
-from tvix_store.blob import BlobReader, BlobService
+from tvix_store.blob import BlobReader, BlobService, ChunkMeta
+from tvix_store.budget import ByteBudget, Share
 from tvix_store.digest import B3Digest
 from tvix_store.directory import DirectoryService
-from tvix_store.errors import DanglingReference, InvalidObject, LimitExceeded
-from tvix_store.limits import BATCH_BYTES, BATCH_COUNT, MIB, PIECE_BYTES, SMALL_BLOB_BYTES
+from tvix_store.errors import CorruptObject, DanglingReference, InvalidObject, LimitExceeded
+from tvix_store.limits import BATCH_COUNT, MIB, PIECE_BYTES, SMALL_BLOB_BYTES
 from tvix_store.nar_calculation import NarCalculationService, NarDigest
-from tvix_store.nodes import Directory, DirectoryNode, FileNode, Node, SymlinkNode
+from tvix_store.nar_windows import WINDOW_BYTES, Window, measure, node_size, plan, stretches, wrong_size
+from tvix_store.nodes import Directory, DirectoryNode, FileNode, Node
 from tvix_store.resource import AsyncResource, task_group
 
-__all__ = ["RenderingNarCalculation", "Tree", "load_tree", "render_nar"]
+__all__ = ["RenderingNarCalculation", "Tree", "check_present", "load_tree", "render_nar"]
 
-_WINDOWS_AHEAD = 2
-_RUN_PARTS = 4096
-"""Where no file comes between them, about 700 symlinks or 1,000 directories are cut off as a window of their own."""
+_WINDOWS_AHEAD = 3
+_OWN_BYTES = 24 * MIB
+"""What a stream holds at most that shares with nobody."""
+_PLANNED_AT_ONCE = 8
 _JOIN_IN_THREAD_BYTES = PIECE_BYTES
 _HEAD_BYTES = 1 * MIB
 """How much of a large file is read before its turn."""
+_STREAM_BYTES = 8 * MIB
+"""What a large file that is streamed is taken to hold in memory: what its reader fetches ahead."""
 _HASH_BYTES = 2 * MIB
 """How much of a NAR goes to a thread to be hashed at once."""
 
@@ -39,6 +44,7 @@ class Tree:
 
     root: Node
     directories: Mapping[B3Digest, Directory]
+    _sizes: dict[bytes, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def nar_size(self) -> int:
         """Length of the NAR in bytes, known before any blob is read.
@@ -46,60 +52,27 @@ class Tree:
         Raises:
             LimitExceeded: There are more levels than ``nar.MAX_DEPTH``, or no NAR can be that long.
         """
-        deepest, size = self._measure(self.root.digest) if isinstance(self.root, DirectoryNode) else (0, 0)
-        if deepest > nar.MAX_DEPTH:
+        size = nar.ROOT_OVERHEAD + self.size_of(self.root)
+        if isinstance(self.root, DirectoryNode) and (deepest := self._sizes[self.root.digest.raw][0]) > nar.MAX_DEPTH:
             raise LimitExceeded(f"a tree of {deepest} levels, a NAR has at most {nar.MAX_DEPTH}")
-        match self.root:
-            case FileNode():
-                size = nar.file_size(self.root.size, executable=self.root.executable)
-            case SymlinkNode():
-                size = nar.symlink_size(self.root.target)
-        size += nar.ROOT_OVERHEAD
         if size > nar.MAX_FILE_BYTES:
             raise LimitExceeded(f"a NAR of {size} bytes, at most {nar.MAX_FILE_BYTES} are possible")
         return size
 
-    def _measure(self, root: B3Digest) -> tuple[int, int]:
-        """Levels and size of a directory."""
-        measured: dict[bytes, tuple[int, int]] = {}
-        opened: dict[bytes, tuple[int, list[B3Digest]]] = {}  # what is without its children, and those
-        pending = [root]
-        while pending:
-            key = pending[-1].raw
-            if key in measured:
-                pending.pop()
-            elif key not in opened:
-                opened[key] = _measure_entries(self.directories[pending[-1]])
-                pending.extend(child for child in opened[key][1] if child.raw not in measured)
-            else:
-                size, children = opened.pop(key)
-                below = [measured[child.raw] for child in children]
-                levels = max((levels for levels, _ in below), default=1 if size > _EMPTY_DIRECTORY_BYTES else 0)
-                measured[key] = 1 + levels, size + sum(size for _, size in below)
-                pending.pop()
-        return measured[root.raw]
+    def size_of(self, node: Node) -> int:
+        """Bytes that ``node``, the root or one below it, takes in the NAR."""
+        if isinstance(self.root, DirectoryNode) and not self._sizes:
+            self._sizes.update(measure(self.root.digest, self.directories))
+        return node_size(node, self._sizes)
 
+    def windows(self, start: int, end: int | None) -> Iterator[Window]:
+        """What the NAR consists of from ``start`` up to ``end``.
 
-_EMPTY_DIRECTORY_BYTES = nar.directory_size(())
-_ENTRY_BYTES = nar.entry_size(b"")
-_FILE_BYTES = nar.file_size(0, executable=False)
-_EXECUTABLE_BYTES = nar.file_size(0, executable=True)
-
-
-def _measure_entries(directory: Directory) -> tuple[int, list[B3Digest]]:
-    """Size of a directory but for the directories in it, and those."""
-    # The functions of nar.py would do, but would take ten times as long.
-    size = _EMPTY_DIRECTORY_BYTES + len(directory) * _ENTRY_BYTES
-    children: list[B3Digest] = []
-    for name, node in directory.items():
-        size += (len(name) + 7) & ~7
-        if type(node) is FileNode:
-            size += (_EXECUTABLE_BYTES if node.executable else _FILE_BYTES) + ((node.size + 7) & ~7)
-        elif type(node) is DirectoryNode:
-            children.append(node.digest)
-        elif type(node) is SymlinkNode:
-            size += nar.symlink_size(node.target)
-    return size, children
+        Raises:
+            LimitExceeded: The tree cannot be a NAR; before any window.
+        """
+        size = self.nar_size()
+        return plan(self.root, self.directories, self._sizes, max(start, 0), size if end is None else min(end, size))
 
 
 async def load_tree(node: Node, directories: DirectoryService) -> Tree:
@@ -117,230 +90,217 @@ async def load_tree(node: Node, directories: DirectoryService) -> Tree:
     return Tree(node, loaded)
 
 
-# --- what a NAR consists of, in its order ---------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Window:
-    """A part of a NAR that is made at once: the contents of small files, and between them what makes it a NAR.
-
-    Args:
-        frames: What precedes each of the small files, and what follows the last.
-        small: The small files.
-        sizes: Their sizes.
-        cuts: How many of them are before the end of each piece but the last.
-        large: A file to stream after all this.
-    """
-
-    frames: list[bytes] = field(default_factory=list)
-    small: list[B3Digest] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    cuts: list[int] = field(default_factory=list)
-    large: FileNode | None = None
-
-
-class _Planner:
-    """Cuts the NAR of a tree into windows.
-
-    A token before a name, a name, a token after it: most of a NAR is known beforehand, and per file there is no more
-    to do here than to put these into a list. That names are valid and in order is a promise of Directory.
-    """
-
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-        self._run = [nar.START]  # what precedes the next content
-        self._window = _Window()
-        self._left = BATCH_BYTES
-        self._piece_bytes = 0
-
-    def windows(self) -> Iterator[_Window]:
-        """The windows; the last one ends with the NAR.
-
-        Raises:
-            LimitExceeded: The tree cannot be a NAR; before any window.
-        """
-        self._tree.nar_size()
-        match self._tree.root:
-            case FileNode() as node:
-                self._run += ((nar.EXECUTABLE if node.executable else nar.REGULAR), node.size.to_bytes(8, "little"))
-                if node.size > SMALL_BLOB_BYTES:
-                    yield self._cut(large=node)
-                else:
-                    self._add(node)
-                self._run = [nar.CLOSE_AFTER[node.size & 7]]
-            case SymlinkNode(target):
-                self._run = [nar.NarWriter().symlink(target)]
-            case DirectoryNode(digest):
-                self._run.append(nar.DIRECTORY)
-                yield from self._entries(self._tree.directories[digest])
-        yield self._cut()
-
-    def _entries(self, root: Directory) -> Iterator[_Window]:
-        heads, closers = nar.ENTRY_HEADS, nar.CLOSE_IN_ENTRY_AFTER
-        directories = self._tree.directories
-        stack = [iter(root.items())]
-        while stack:
-            for name, node in stack[-1]:
-                name_size = len(name)
-                if type(node) is FileNode:
-                    size = node.size
-                    afters = nar.EXECUTABLE_AFTER if node.executable else nar.REGULAR_AFTER
-                    self._run += (heads[name_size], name, afters[name_size & 7], size.to_bytes(8, "little"))
-                    if size > SMALL_BLOB_BYTES:
-                        yield self._cut(large=node)
-                    else:
-                        if size > self._left or len(self._window.small) == BATCH_COUNT:
-                            run, self._run = self._run, []
-                            yield self._cut()
-                            self._run = run
-                        self._add(node)
-                    self._run = [closers[size & 7]]
-                elif type(node) is DirectoryNode:
-                    self._run += (heads[name_size], name, nar.DIRECTORY_AFTER[name_size & 7])
-                    stack.append(iter(directories[node.digest].items()))
-                    break
-                elif type(node) is SymlinkNode:
-                    size = len(node.target)
-                    self._run += (heads[name_size], name, nar.SYMLINK_AFTER[name_size & 7])
-                    self._run += (size.to_bytes(8, "little"), node.target, closers[size & 7])
-                    if len(self._run) >= _RUN_PARTS:
-                        yield self._cut()
-            else:
-                stack.pop()
-                self._run.append(nar.CLOSE_IN_ENTRY if stack else nar.CLOSE)
-            if len(self._run) >= _RUN_PARTS:
-                yield self._cut()
-
-    def _add(self, node: FileNode) -> None:
-        window = self._window
-        frame = b"".join(self._run)
-        window.frames.append(frame)
-        window.small.append(node.digest)
-        window.sizes.append(node.size)
-        self._left -= node.size
-        self._piece_bytes += len(frame) + node.size
-        if self._piece_bytes >= PIECE_BYTES:
-            window.cuts.append(len(window.small))
-            self._piece_bytes = 0
-
-    def _cut(self, large: FileNode | None = None) -> _Window:
-        window = self._window
-        window.frames.append(b"".join(self._run))
-        window.large = large
-        self._run = []
-        self._window = _Window()
-        self._left = BATCH_BYTES
-        self._piece_bytes = 0
-        return window
-
-
-def _join(window: _Window, contents: Sequence[bytes | None]) -> list[bytes]:
-    """The bytes of a window, but for the large file, in pieces of about ``PIECE_BYTES``."""
-    for digest, size, data in zip(window.small, window.sizes, contents, strict=True):
-        if data is None:
-            raise DanglingReference(f"blob {digest} does not exist")
-        if len(data) != size:
-            raise _wrong_size(digest, len(data), size)
-    parts: list[bytes | None] = [None] * (2 * len(contents) + 1)
-    parts[::2] = window.frames
-    parts[1::2] = contents
-    bounds = [0, *(2 * cut for cut in window.cuts), len(parts)]
-    pieces = [b"".join(parts[start:end]) for start, end in pairwise(bounds)]  # type: ignore[arg-type]  # none is absent
-    return [piece for piece in pieces if piece]
-
-
-def _wrong_size(digest: B3Digest, actual: int, stated: int) -> InvalidObject:
-    return InvalidObject(f"blob {digest} has {actual} bytes, its node says {stated}")
-
-
 # --- fetching -------------------------------------------------------------------------------------------------------
+
+
+async def check_present(tree: Tree, blobs: BlobService, *, start: int = 0, end: int | None = None) -> None:
+    """Look whether all blobs are there that are needed for the NAR from ``start`` up to ``end``, its end if ``None``.
+
+    Raises:
+        DanglingReference: One of them is absent.
+        LimitExceeded: The tree cannot be a NAR.
+    """
+    wanted = await asyncio.to_thread(_wanted, tree, start, end)
+    for first in range(0, len(wanted), BATCH_COUNT):
+        batch = wanted[first : first + BATCH_COUNT]
+        for digest, is_there in zip(batch, await blobs.has_many(batch), strict=True):
+            if not is_there:
+                raise _absent(digest)
+
+
+def _wanted(tree: Tree, start: int, end: int | None) -> list[B3Digest]:
+    found: dict[B3Digest, None] = {}
+    if start <= 0 and (end is None or end >= tree.nar_size()):  # all of it: each directory once, however often it is in
+        tree.nar_size()
+        roots = [tree.root] if isinstance(tree.root, FileNode) else []
+        for nodes in (roots, *(map(_node, directory.items()) for directory in tree.directories.values())):
+            found.update((node.digest, None) for node in nodes if type(node) is FileNode)
+    else:
+        for window in tree.windows(start, end):
+            found.update(dict.fromkeys(window.small))
+            if window.large is not None:
+                found[window.large.digest] = None
+    return list(found)
+
+
+def _node(entry: tuple[bytes, Node]) -> Node:
+    return entry[1]
+
+
+def _absent(digest: B3Digest) -> DanglingReference:
+    return DanglingReference(f"blob {digest} does not exist")
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A window that is ready to be sent: its pieces, and the large file after them, opened."""
+    """A window that is ready to be sent.
+
+    Args:
+        pieces: Its bytes.
+        large: The large file after them, opened.
+        n_bytes: What is reserved for all this.
+    """
 
     pieces: list[bytes]
     large: _Large | None
+    n_bytes: int
 
 
-async def render_nar(tree: Tree, blobs: BlobService) -> AsyncGenerator[bytes]:
+async def render_nar(
+    tree: Tree, blobs: BlobService, *, start: int = 0, end: int | None = None, budget: ByteBudget | None = None
+) -> AsyncGenerator[bytes]:
     """The NAR of a tree, in pieces of ``limits.PIECE_BYTES`` to a little more than ``limits.SMALL_BLOB_BYTES``.
 
-    Small files are fetched in batches, two of them ahead of what is being sent; large ones are streamed, and begun
-    ahead as well. Whoever may stop before the end closes the generator, as ``contextlib.aclosing`` does, so that
-    nothing is read any more.
+    Small files are fetched in batches, some of them ahead of what is being sent. So are the chunks of large ones, if
+    the service verifies what it gives; otherwise they are streamed, from their first byte to their last even where
+    only a part of them is wanted, since only that shows that they are right. Whoever may stop before the end closes
+    the generator, as ``contextlib.aclosing`` does, so that nothing is read any more.
+
+    Args:
+        tree: What to render.
+        blobs: Where its contents are.
+        start: How many bytes of the NAR to leave out. What lies wholly within them is not fetched.
+        end: Where in the NAR to stop, counted from its first byte; ``None``, or more than there is, for its end.
+        budget: What this shares with other streams; ``None`` for one of its own.
 
     Raises:
         DanglingReference: A blob is absent.
         InvalidObject: A blob is longer or shorter than its node says.
         LimitExceeded: The tree cannot be a NAR; before any piece.
     """
-    windows = _Planner(tree).windows()
-    planning = asyncio.Lock()
+    with (ByteBudget(_OWN_BYTES) if budget is None else budget).share() as share:
+        async with _Windows(tree, blobs, start, end, share) as windows:
+            while (made := await windows.next()) is not None:
+                left = made.n_bytes
+                try:
+                    made.pieces.reverse()  # so that each is let go of once it is sent
+                    while made.pieces:
+                        n_bytes = len(made.pieces[-1])
+                        yield made.pieces.pop()
+                        share.give_back(n_bytes)
+                        left -= n_bytes
+                    if made.large is not None:
+                        async with aclosing(made.large.pieces()) as pieces:
+                            async for piece in pieces:
+                                yield piece
+                finally:
+                    if made.large is not None:
+                        await made.large.aclose()
+                share.give_back(left)
 
-    async def make() -> _Made | None:
-        async with planning:  # so tasks take windows in the order in which they were started
-            window = await asyncio.to_thread(next, windows, None)
-        return None if window is None else await _make(window, blobs)
 
-    ahead = deque(asyncio.ensure_future(make()) for _ in range(_WINDOWS_AHEAD))
-    try:
-        while (made := await ahead[0]) is not None:
+class _Windows(AsyncResource):
+    """The windows of a NAR, made in order, with some on their way."""
+
+    def __init__(self, tree: Tree, blobs: BlobService, start: int, end: int | None, share: Share) -> None:
+        self._tree = tree
+        self._blobs = blobs
+        self._share = share
+        self._planned = self._plan(start, end)
+        self._planning = asyncio.Lock()
+        self._ahead: deque[asyncio.Future[_Made | None]] = deque()
+
+    async def next(self) -> _Made | None:
+        """The next one; ``None`` at the end."""
+        while len(self._ahead) < 1 + _WINDOWS_AHEAD:
+            self._ahead.append(asyncio.ensure_future(self._make()))
+        made = await self._ahead[0]
+        self._ahead.popleft()
+        return made
+
+    async def _plan(self, start: int, end: int | None) -> AsyncGenerator[Window]:
+        windows = await asyncio.to_thread(self._tree.windows, start, end)
+        n_windows = 1  # the first is wanted soon
+        while batch := await asyncio.to_thread(_take, windows, n_windows):
+            for window in batch:
+                large = window.large
+                chunks = None if large is None else await self._chunks(large)
+                if large is None or chunks is None:
+                    yield window
+                    continue
+                window.large = None
+                yield window
+                for stretch in stretches(large.digest, chunks, window.large_start, window.large_end):
+                    yield stretch
+            n_windows = _PLANNED_AT_ONCE
+
+    async def _chunks(self, large: FileNode) -> Sequence[ChunkMeta] | None:
+        """The chunks of a large file; ``None`` if it is better streamed."""
+        if not self._blobs.capabilities.verifies:
+            return None
+        chunks = await self._blobs.chunks(large.digest)
+        if chunks is None:
+            raise _absent(large.digest)
+        if not chunks:
+            return [ChunkMeta(large.digest, large.size)] if large.size <= WINDOW_BYTES else None
+        if (actual := sum(chunk.size for chunk in chunks)) != large.size:
+            raise wrong_size(large.digest, actual, large.size)
+        return chunks
+
+    async def _make(self) -> _Made | None:
+        async with self._planning:  # so tasks take windows in the order in which they were started
+            window = await anext(self._planned, None)
+            if window is None:
+                return None
+            is_streamed = window.large is not None
+            n_bytes = window.n_bytes + (min(window.large_end, _STREAM_BYTES) if is_streamed else 0)
+            await self._share.reserve(n_bytes)
+        try:
+            pieces = await self._fetch(window)
+        except CorruptObject:
+            if window.of is not None:  # the chunks that it lacks are nothing that anybody would put
+                await self._blobs.discard_corrupt(window.of)
+            raise
+        return _Made(pieces, await _Large.begin(window, self._blobs) if is_streamed else None, n_bytes)
+
+    async def _fetch(self, window: Window) -> list[bytes]:
+        contents: Sequence[bytes | None] = ()
+        if window.small:
             try:
-                ahead.popleft()
-                ahead.append(asyncio.ensure_future(make()))
-                made.pieces.reverse()  # so that each is let go of once it is sent
-                while made.pieces:
-                    yield made.pieces.pop()
-                if made.large is not None:
-                    async with aclosing(made.large.pieces()) as pieces:
-                        async for piece in pieces:
-                            yield piece
-            finally:
-                if made.large is not None:
-                    await made.large.aclose()
-    finally:
+                contents = await self._blobs.get_many(window.small, max_blob_bytes=max(window.sizes))
+            except LimitExceeded as exc:
+                raise InvalidObject(f"a blob is longer than its node says: {exc}") from exc
+        if window.of is None and window.n_bytes > _JOIN_IN_THREAD_BYTES:
+            return await asyncio.to_thread(window.join, contents)
+        return window.join(contents)
+
+    async def aclose(self) -> None:
+        ahead = list(self._ahead)
+        self._ahead.clear()
         for making in ahead:
             making.cancel()
         for result in await asyncio.gather(*ahead, return_exceptions=True):
             if isinstance(result, _Made) and result.large is not None:
                 await result.large.aclose()
+        await self._planned.aclose()
 
 
-async def _make(window: _Window, blobs: BlobService) -> _Made:
-    contents: Sequence[bytes | None] = ()
-    if window.small:
-        try:
-            contents = await blobs.get_many(window.small, max_blob_bytes=max(window.sizes))
-        except LimitExceeded as exc:
-            raise InvalidObject(f"a blob is longer than its node says: {exc}") from exc
-    if sum(window.sizes) > _JOIN_IN_THREAD_BYTES:
-        pieces = await asyncio.to_thread(_join, window, contents)
-    else:
-        pieces = _join(window, contents)
-    return _Made(pieces, None if window.large is None else await _Large.begin(window.large, blobs))
+def _take(windows: Iterator[Window], n_windows: int) -> list[Window]:
+    return list(islice(windows, n_windows))
 
 
 class _Large(AsyncResource):
-    """A large file, of which the first bytes were read ahead."""
+    """A large file that is streamed, or a part of it, of which the first bytes were read ahead."""
 
-    def __init__(self, node: FileNode, reader: BlobReader) -> None:
+    def __init__(self, node: FileNode, start: int, end: int, reader: BlobReader) -> None:
         self._node = node
+        self._start = start
+        self._end = end
         self._reader = reader
         self._head: deque[bytes] = deque()
 
     @classmethod
-    async def begin(cls, node: FileNode, blobs: BlobService) -> Self:
-        """Open it and read ahead.
+    async def begin(cls, window: Window, blobs: BlobService) -> Self:
+        """Open the large file after the window and read ahead.
 
         Raises:
             DanglingReference: It is absent.
         """
-        reader = await blobs.open_read(node.digest)
+        assert window.large is not None
+        reader = await blobs.open_read(window.large.digest)
         if reader is None:
-            raise DanglingReference(f"blob {node.digest} does not exist")
-        large = cls(node, reader)
+            raise _absent(window.large.digest)
+        large = cls(window.large, window.large_start, window.large_end, reader)
         try:
             n_bytes = 0
             while n_bytes < _HEAD_BYTES and (piece := await reader.read(SMALL_BLOB_BYTES)):
@@ -354,17 +314,30 @@ class _Large(AsyncResource):
     async def pieces(self) -> AsyncGenerator[bytes]:
         """The contents, never more than the node says.
 
+        Also of a part of them all are read: only their hash says that they are right, and whoever is sent the last
+        bytes takes it that they were.
+
         Raises:
             InvalidObject: They are longer or shorter than that.
         """
+        last = b""
         n_bytes = 0
         while piece := self._head.popleft() if self._head else await self._reader.read(SMALL_BLOB_BYTES):
-            n_bytes += len(piece)
+            position, n_bytes = n_bytes, n_bytes + len(piece)
             if n_bytes > self._node.size:
-                raise _wrong_size(self._node.digest, n_bytes, self._node.size)
-            yield piece
+                raise wrong_size(self._node.digest, n_bytes, self._node.size)
+            if position >= self._end or n_bytes <= self._start:
+                continue
+            if position < self._start or n_bytes > self._end:
+                piece = piece[max(0, self._start - position) : self._end - position]
+            if n_bytes >= self._end and self._end < self._node.size:
+                last = piece
+            else:
+                yield piece
         if n_bytes < self._node.size:
-            raise _wrong_size(self._node.digest, n_bytes, self._node.size)
+            raise wrong_size(self._node.digest, n_bytes, self._node.size)
+        if last:
+            yield last
 
     async def aclose(self) -> None:
         await self._reader.aclose()

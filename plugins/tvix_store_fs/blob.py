@@ -8,14 +8,14 @@ from functools import partial
 
 from tvix_store.blob import BlobReader, BlobService, BlobWriter, BytesReader, ChunkMeta
 from tvix_store.capabilities import Capabilities, Durability
-from tvix_store.chunked import ChunkedReader, check_chunks
+from tvix_store.chunked import ChunkedReader
 from tvix_store.digest import B3Digest, HashedBlob
-from tvix_store.errors import CorruptObject, DanglingReference, LimitExceeded
+from tvix_store.errors import CorruptObject, DanglingReference
 from tvix_store.limits import SMALL_BLOB_BYTES
 from tvix_store.statistics import ServiceStats
 from tvix_store.verification import Damage, VerifyProgress, no_progress
 from tvix_store_fs import compaction, index, verification
-from tvix_store_fs.contents import Contents, TooLong
+from tvix_store_fs.contents import Contents
 from tvix_store_fs.frame import Chunk
 from tvix_store_fs.put import put
 from tvix_store_fs.store import PackStore
@@ -40,7 +40,9 @@ class FsBlobService(BlobService):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(list=True, delete=True, chunks=True, compact=True, durability=self.store.durability)
+        return Capabilities(
+            list=True, delete=True, chunks=True, verifies=True, compact=True, durability=self.store.durability
+        )
 
     async def has(self, digest: B3Digest) -> bool:
         return (await self.has_many([digest]))[0]
@@ -49,31 +51,23 @@ class FsBlobService(BlobService):
         return await self.store.read(index.has_many, [digest.raw for digest in digests])
 
     async def open_read(self, digest: B3Digest) -> BlobReader | None:
-        found = await self.store.read(self.store.contents.open, digest.raw)
+        found = await self.store.read(_open, digest.raw, self.store.contents)
         if not isinstance(found, list):
             return None if found is None else BytesReader(found)
         name = f"{self.name}: blob {digest}"
         fetch = partial(self.store.read, partial(_read_chunks, contents=self.store.contents, name=name))
-        return ChunkedReader(name, _metas(found), fetch, fetch_checks=True)
+        return ChunkedReader(name, found, fetch, fetch_checks=True)
 
     async def open_write(self) -> BlobWriter:
         return Upload(self.store)
 
     async def chunks(self, digest: B3Digest) -> Sequence[ChunkMeta] | None:
-        chunks = await self.store.read(self.store.contents.chunks, digest.raw)
-        return None if chunks is None else _metas(chunks)
+        return await self.store.read(_chunks, digest.raw, self.store.contents)
 
     async def get_many(
         self, digests: Sequence[B3Digest], *, max_blob_bytes: int = SMALL_BLOB_BYTES
     ) -> Sequence[bytes | None]:
-        raws = [digest.raw for digest in digests]
-        found = await self.store.read(self.store.contents.get_many, raws, max_blob_bytes)
-        for digest, data in zip(digests, found, strict=True):
-            if isinstance(data, TooLong):
-                raise LimitExceeded(
-                    f"{self.name}: blob {digest} has {data.size} bytes, more than the {max_blob_bytes} asked for"
-                )
-        return found  # type: ignore[return-value]  # none is TooLong
+        return await self.store.read(self.store.contents.get_many, [digest.raw for digest in digests], max_blob_bytes)
 
     async def put_many(self, blobs: Sequence[HashedBlob]) -> None:
         await put(self.store, [(blob.digest.raw, blob.data) for blob in blobs])
@@ -116,6 +110,16 @@ class FsBlobService(BlobService):
         await self.store.aclose()
 
 
+def _open(connection: sqlite3.Connection, digest: bytes, contents: Contents) -> bytes | list[ChunkMeta] | None:
+    found = contents.open(connection, digest)
+    return _metas(found) if isinstance(found, list) else found
+
+
+def _chunks(connection: sqlite3.Connection, digest: bytes, contents: Contents) -> list[ChunkMeta] | None:
+    chunks = contents.chunks(connection, digest)
+    return None if chunks is None else _metas(chunks)
+
+
 def _read_chunks(
     connection: sqlite3.Connection, chunks: Sequence[ChunkMeta], contents: Contents, name: str
 ) -> Sequence[bytes]:
@@ -124,7 +128,8 @@ def _read_chunks(
         if piece is None:
             raise DanglingReference(f"{name}: chunk {chunk.digest} does not exist any more")
         found.append(piece)
-    check_chunks(name, chunks, found)
+        if len(piece) != chunk.size:
+            raise CorruptObject(f"{name}: chunk {chunk.digest} has {len(piece)} bytes, the list says {chunk.size}")
     return found
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
-from tvix_store.errors import CorruptObject
+from blake3 import blake3
+
+from tvix_store.digest import B3Digest
+from tvix_store.errors import CorruptObject, LimitExceeded
 from tvix_store_fs import index
 from tvix_store_fs.frame import Chunk, iter_chunks
 from tvix_store_fs.frame_reader import FrameReader
 from tvix_store_fs.index import Place
 from tvix_store_fs.pack import PackGone
 
-__all__ = ["Contents", "Found", "TooLong"]
+__all__ = ["Contents"]
 
 T = TypeVar("T")
 
@@ -23,19 +25,11 @@ _ATTEMPTS = 4
 _LISTS_PAGE = 256
 
 
-@dataclass(frozen=True, slots=True)
-class TooLong:
-    """In the place of contents that are longer than asked for."""
-
-    size: int
-
-
-Found = bytes | TooLong | None
-"""The contents of a blob; ``None`` if absent."""
-
-
 class Contents:
     """What is in the packs, for functions that are given a connection to the index.
+
+    Pieces are hashed as they are read, and lists are checked with their frames, so all that these methods give is
+    what was put.
 
     Args:
         name: Of the service, for messages.
@@ -58,24 +52,29 @@ class Contents:
         except PackGone as exc:
             raise CorruptObject(f"{self.name}: a pack is missing that the index refers to: {exc.__cause__}") from exc
 
-    def get_many(self, connection: sqlite3.Connection, digests: Sequence[bytes], max_blob_bytes: int) -> list[Found]:
-        """The contents of small blobs, in the order of ``digests``, not checked.
+    def get_many(
+        self, connection: sqlite3.Connection, digests: Sequence[bytes], max_blob_bytes: int
+    ) -> list[bytes | None]:
+        """The contents of small blobs, in the order of ``digests``.
 
         Raises:
-            CorruptObject: One cannot be read.
+            CorruptObject: One is damaged; says which.
+            LimitExceeded: One is longer than ``max_blob_bytes``; if it is in chunks, they are not read.
         """
 
-        def look() -> list[Found]:
-            found: list[Found] = list(self._pieces(connection, digests))
+        def look() -> list[bytes | None]:
+            found = self._pieces(connection, digests)
             missing = [index for index, data in enumerate(found) if data is None]
             if missing:
                 lists = self._lists(connection, [digests[index] for index in missing])
-                joined = self._join(connection, lists, max_blob_bytes)
+                for blob, chunks in lists.items():
+                    self._check_length(blob, sum(size for _, size in chunks), max_blob_bytes)
+                joined = self._join(connection, lists)
                 for position in missing:
                     found[position] = joined.get(digests[position])
-            for position, data in enumerate(found):
-                if isinstance(data, bytes) and len(data) > max_blob_bytes:
-                    found[position] = TooLong(len(data))
+            for digest, data in zip(digests, found, strict=True):
+                if data is not None and len(data) > max_blob_bytes:
+                    self._check_length(digest, len(data), max_blob_bytes)
             return found
 
         return self._settled(look)
@@ -85,10 +84,13 @@ class Contents:
         for place, positions in _by_frame(connection, index.frames_of(connection, digests)):
             decoded = self._named(digests[positions[0]], place, self.reader.read)
             for position in positions:
-                piece = pieces[position] = decoded.piece(digests[position])
+                digest = digests[position]
+                piece = pieces[position] = decoded.piece(digest)
                 if piece is None:
-                    reason = self.reader.corrupt(place, "it is not in this frame")
-                    raise self._corrupt(digests[position], str(reason))
+                    raise self._corrupt(digest, str(self.reader.corrupt(place, "it is not in this frame")))
+                if (actual := blake3(piece).digest()) != digest:
+                    where = self.reader.corrupt(place, f"what is stored hashes to {B3Digest(actual)}")
+                    raise self._corrupt(digest, str(where), B3Digest(actual))
         return pieces
 
     def _named(self, digest: bytes, place: Place, read: Callable[[Place], T]) -> T:
@@ -98,22 +100,25 @@ class Contents:
         except CorruptObject as exc:
             raise self._corrupt(digest, str(exc)) from exc
 
-    def _corrupt(self, digest: bytes, reason: str) -> CorruptObject:
-        return CorruptObject(f"{self.name}: blob blake3-{digest.hex()} is corrupt: {reason}")
+    def _corrupt(self, digest: bytes, reason: str, actual: B3Digest | None = None) -> CorruptObject:
+        return CorruptObject(
+            f"{self.name}: blob blake3-{digest.hex()} is corrupt: {reason}",
+            expected=str(B3Digest(digest)),
+            actual=None if actual is None else str(actual),
+        )
 
-    def _join(
-        self, connection: sqlite3.Connection, lists: Mapping[bytes, Sequence[Chunk]], max_blob_bytes: int
-    ) -> dict[bytes, bytes | TooLong]:
-        """The contents of blobs in chunks; those that are too long are not read."""
-        joined: dict[bytes, bytes | TooLong] = {}
-        for blob, chunks in lists.items():
-            size = sum(size for _, size in chunks)
-            if size > max_blob_bytes:
-                joined[blob] = TooLong(size)
-        short = {blob: chunks for blob, chunks in lists.items() if blob not in joined}
-        wanted = list({digest: None for chunks in short.values() for digest, _ in chunks})
+    def _check_length(self, digest: bytes, size: int, max_blob_bytes: int) -> None:
+        if size > max_blob_bytes:
+            raise LimitExceeded(
+                f"{self.name}: blob {B3Digest(digest)} has {size} bytes, more than the {max_blob_bytes} asked for"
+            )
+
+    def _join(self, connection: sqlite3.Connection, lists: Mapping[bytes, Sequence[Chunk]]) -> dict[bytes, bytes]:
+        """The contents of blobs in chunks."""
+        joined: dict[bytes, bytes] = {}
+        wanted = list({digest: None for chunks in lists.values() for digest, _ in chunks})
         pieces = dict(zip(wanted, self._pieces(connection, wanted), strict=True)) if wanted else {}
-        for blob, chunks in short.items():
+        for blob, chunks in lists.items():
             parts = []
             for digest, _ in chunks:
                 piece = pieces[digest]
@@ -124,7 +129,7 @@ class Contents:
         return joined
 
     def pieces(self, connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[bytes | None]:
-        """The contents of pieces, chunks or not, not checked; ``None`` where absent."""
+        """The contents of pieces, chunks or not; ``None`` where absent."""
         return self._settled(lambda: self._pieces(connection, digests))
 
     def open(self, connection: sqlite3.Connection, digest: bytes) -> bytes | list[Chunk] | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from fakes.services import Hang
-from tvix_store.blob import BlobReader, BlobWriter, BytesReader, read_at_most
+from tvix_store.blob import BlobReader, BlobWriter, BytesReader, ChunkMeta, read_at_most
 from tvix_store.capabilities import Capabilities
 from tvix_store.checked import CheckedBlobService
 from tvix_store.digest import EMPTY_DIGEST, B3Digest, HashedBlob
@@ -45,6 +45,14 @@ class Blobs(MinimalBlobService):
 
     async def aclose(self) -> None:
         self.closed += 1
+
+
+class VerifyingBlobs(Blobs):
+    """States that it checks what it gives."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(verifies=True)
 
 
 @pytest.fixture
@@ -129,6 +137,52 @@ class TestBlobs:
         with pytest.raises(DanglingReference):
             await reader.read()
         assert blobs.discarded == [digest, digest]
+
+    async def test_of_a_batch_only_the_blob_that_the_service_names_is_discarded(
+        self, blobs: Blobs, checked_blobs: CheckedBlobService
+    ) -> None:
+        digests = [spoil(blobs, size) for size in (12, 13, 14)]
+        blobs.fault = CorruptObject("one of them is corrupt", expected=str(digests[1]))
+        with pytest.raises(CorruptObject):
+            await checked_blobs.get_many(digests)
+        assert blobs.discarded == [digests[1]]
+
+    async def test_a_blob_whose_list_of_chunks_is_corrupt_is_discarded(self) -> None:
+        class Lists(Blobs):
+            async def chunks(self, digest: B3Digest) -> Sequence[ChunkMeta] | None:
+                raise CorruptObject("its list is damaged")
+
+        blobs = Lists()
+        with pytest.raises(CorruptObject, match="its list is damaged"):
+            await CheckedBlobService("disk", blobs).chunks(spoil(blobs, 12))
+        assert len(blobs.discarded) == 1
+
+    async def test_what_a_service_verifies_is_not_hashed_again(self) -> None:
+        """It would show: the service gives what is wrong, as none should that states this."""
+        blobs = VerifyingBlobs()
+        digest = spoil(blobs, 3 * PIECE_BYTES)
+        service = CheckedBlobService("disk", blobs)
+        found = await service.get_many([digest, EMPTY_DIGEST, HELLOWORLD_BLOB.digest])
+        assert list(found) == [blobs.blobs[digest], b"", None]
+        reader = await service.open_read(digest)
+        assert reader is not None
+        assert await read_at_most(reader, MIB, "blob") == blobs.blobs[digest]
+
+    async def test_what_a_service_that_verifies_finds_corrupt_while_it_is_read_is_discarded(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def read(self: BytesReader, max_bytes: int = 0) -> bytes:
+            raise CorruptObject("chunk is corrupt")
+
+        monkeypatch.setattr(BytesReader, "read", read)
+        blobs = VerifyingBlobs()
+        digest = spoil(blobs, 12)
+        reader = await CheckedBlobService("disk", blobs).open_read(digest)
+        assert reader is not None
+        await reader.seek(3)
+        with pytest.raises(CorruptObject, match="chunk is corrupt"):
+            await reader.read()
+        assert blobs.discarded == [digest]
 
     async def test_other_failures_discard_nothing(self, blobs: Blobs, checked_blobs: CheckedBlobService) -> None:
         digest = spoil(blobs, 12)

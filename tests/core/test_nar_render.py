@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from fakes.services import CountingBlobs, CountingDirectories, Hang
+from core.nar_trees import Store, many_files, trees
+from fakes.services import CountingBlobs, Hang
 from tvix_store.blob import BlobReader
-from tvix_store.checked import CheckedBlobService, CheckedDirectoryService
 from tvix_store.digest import B3Digest
 from tvix_store.errors import DanglingReference, InvalidObject, LimitExceeded, Unavailable
 from tvix_store.ingest import ingest_path
@@ -23,7 +22,7 @@ from tvix_store.nar_calculation import NarDigest
 from tvix_store.nar_dump import dump_path
 from tvix_store.nar_render import RenderingNarCalculation, load_tree, render_nar
 from tvix_store.nar_render import Tree as RenderedTree
-from tvix_store.nodes import Directory, DirectoryNode, FileNode, Node, SymlinkNode
+from tvix_store.nodes import Directory, DirectoryNode, FileNode, SymlinkNode
 from tvix_store.testing.fixtures import contents
 from tvix_store.testing.minimal import MinimalBlobService
 from vectors.nar import SIZES_AND_SHA256, TREES, Dir, File, Link, Tree, encode, materialise
@@ -31,53 +30,9 @@ from vectors.nar import SIZES_AND_SHA256, TREES, Dir, File, Link, Tree, encode, 
 pytestmark = pytest.mark.anyio
 
 
-class Store:
-    """Two services, with core's checks around them."""
-
-    def __init__(self, blobs: MinimalBlobService | None = None) -> None:
-        self.counting = CountingBlobs()
-        self.inner = blobs or self.counting
-        self.blobs = CheckedBlobService("blobs", self.inner)
-        self.directories = CheckedDirectoryService("directories", CountingDirectories())
-
-    async def put(self, tree: Tree) -> Node:
-        match tree:
-            case File(data, executable):
-                self.inner.blobs[B3Digest.of(data)] = data
-                return FileNode(B3Digest.of(data), len(data), executable)
-            case Link(target):
-                return SymlinkNode(target)
-            case Dir(entries):
-                directory = Directory({name: await self.put(child) for name, child in entries.items()})
-                await self.directories.put(directory)
-                return directory.node()
-
-    async def put_directory(self, **entries: Node) -> DirectoryNode:
-        directory = Directory({name.encode(): node for name, node in entries.items()})
-        await self.directories.put(directory)
-        return directory.node()
-
-    async def render(self, node: Node) -> AsyncGenerator[bytes]:
-        async with aclosing(render_nar(await load_tree(node, self.directories), self.blobs)) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    async def nar(self, node: Node, sent: bytearray | None = None) -> bytes:
-        """The NAR; ``sent`` has what came before a failure."""
-        data = bytearray() if sent is None else sent
-        async for piece in self.render(node):
-            data += piece
-        return bytes(data)
-
-
 @pytest.fixture
 def store() -> Store:
     return Store()
-
-
-def many_files(count: int, size: int = 8) -> Dir:
-    """A tree that takes more than one window."""
-    return Dir({b"%05d" % i: File(contents(size, i)) for i in range(count)})
 
 
 # --- what comes out ---
@@ -164,14 +119,6 @@ async def test_pieces_are_neither_tiny_nor_huge(store: Store) -> None:
     assert all(PIECE_BYTES <= size <= PIECE_BYTES + 16 * KIB for size in sizes[:-1])
     node = await store.put(Dir({b"a": File(contents(5 * MIB)), b"b": File(contents(MIB))}))
     assert max([len(piece) async for piece in store.render(node)]) <= SMALL_BLOB_BYTES + PIECE_BYTES
-
-
-names = st.binary(min_size=1, max_size=12).filter(lambda name: name not in (b".", b"..") and not {0, 47} & set(name))
-files = st.builds(File, st.binary(max_size=300), st.booleans())
-links = st.builds(Link, st.binary(min_size=1, max_size=40).filter(lambda target: 0 not in target))
-trees = st.recursive(
-    files | links, lambda children: st.builds(Dir, st.dictionaries(names, children, max_size=5)), max_leaves=20
-)
 
 
 @given(trees)
@@ -282,21 +229,21 @@ async def second_window_hangs(store: Store) -> tuple[AsyncGenerator[bytes], Hang
     return render_nar(await load_tree(node, store.directories), store.blobs), hang
 
 
-async def test_two_windows_and_no_more_are_on_their_way_while_one_is_sent(store: Store) -> None:
-    node = await store.put(many_files(5 * BATCH_COUNT))
-    third = asyncio.Event()
+async def test_three_windows_and_no_more_are_on_their_way_while_one_is_sent(store: Store) -> None:
+    node = await store.put(many_files(6 * BATCH_COUNT))
+    last = asyncio.Event()
 
     async def on_get() -> None:
-        if len(store.counting.got) == 3:
-            third.set()
+        if len(store.counting.got) == 4:
+            last.set()
         if len(store.counting.got) > 1:
             await asyncio.Event().wait()
 
     store.counting.on_get = on_get
     pieces = render_nar(await load_tree(node, store.directories), store.blobs)
     assert await anext(pieces)
-    await third.wait()
-    assert len(store.counting.got) == 3
+    await last.wait()
+    assert len(store.counting.got) == 4
     await pieces.aclose()
 
 
@@ -386,7 +333,7 @@ async def test_the_next_large_file_is_begun_while_one_is_sent_and_closed_with_it
     await anext(pieces)
     assert len(await anext(pieces)) == PIECE_BYTES
     await blobs.two_are_open.wait()
-    assert len(blobs.opened) <= 3
+    assert len(blobs.opened) <= 4
     assert not blobs.opened[files["0"].digest].closed
     await pieces.aclose()
     assert all(reader.closed for reader in blobs.opened.values())

@@ -57,7 +57,7 @@ def blob(number: int, size: int = 1000) -> HashedBlob:
 async def test_capabilities(tmp_path: Path, durability: Durability) -> None:
     async with await open_service(tmp_path, durability=durability) as service:
         assert service.capabilities == Capabilities(
-            list=True, delete=True, chunks=True, compact=True, durability=durability
+            list=True, delete=True, chunks=True, verifies=True, compact=True, durability=durability
         )
 
 
