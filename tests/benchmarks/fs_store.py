@@ -32,7 +32,7 @@ from _harness import regular_files, scratch
 from blake3 import blake3
 
 from tvix_store.cli.import_ import import_path
-from tvix_store.cli.memory import limit_arenas
+from tvix_store.cli.memory import collect_seldom, limit_arenas
 from tvix_store.composition import Composition
 from tvix_store.frontend import Services
 from tvix_store.nar_render import load_tree, render_nar
@@ -178,6 +178,7 @@ async def _work(what: str, directory: str, trees: Sequence[str]) -> float:
 def child(what: str, directory: str, trees: Sequence[str]) -> None:
     """Do one thing with the store, and print seconds and peak memory."""
     limit_arenas()  # as the program does
+    collect_seldom()
     seconds = asyncio.run(_work(what, directory, trees))
     # Not ru_maxrss, which begins with that of the parent.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
