@@ -9,9 +9,26 @@ from importlib.metadata import version
 
 import click
 
-from tvix_store.cli import cat, compact, config, copy, daemon, import_, ls, nar, plugins, run, stats, verify
+from tvix_store.cli import (
+    cat,
+    compact,
+    config,
+    copy,
+    daemon,
+    export,
+    import_,
+    key,
+    ls,
+    nar,
+    plugins,
+    run,
+    sign,
+    stats,
+    verify,
+    verify_signatures,
+)
 from tvix_store.cli.logs import LEVELS, report, set_up_logging
-from tvix_store.cli.memory import limit_arenas
+from tvix_store.cli.memory import collect_seldom, limit_arenas
 from tvix_store.errors import ConfigError, StoreError
 
 __all__ = ["cli", "main"]
@@ -40,11 +57,15 @@ for _command in (
     daemon.daemon,
     import_.import_,
     copy.copy,
+    export.export,
     ls.ls,
     cat.cat,
     nar.nar,
     stats.stats,
     verify.verify,
+    verify_signatures.verify_signatures,
+    sign.sign,
+    key.key,
     compact.compact,
     config.config,
     plugins.plugins,
@@ -57,6 +78,7 @@ def main() -> None:
     # grpc, once imported, writes to stderr by itself, such as "Got goaway" beside our one line for an error.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     limit_arenas()
+    collect_seldom()
     arguments = ["--otlp=true" if argument == "--otlp" else argument for argument in sys.argv[1:]]
     debug = "--debug" in arguments
     try:

@@ -192,10 +192,10 @@ class PathInfoServiceSuite:
         return found, given
 
     async def test_metadata_is_what_get_says(self, service: PathInfoService) -> None:
-        await service.put(PATH_INFO_FULL)
-        metadata = await service.get_metadata(PATH_INFO_FULL.store_path.digest)
+        stored = await service.put(PATH_INFO_FULL)
+        metadata = await service.get_metadata(key(stored))
         assert metadata is not None
-        assert PathInfo.of(metadata, PATH_INFO_FULL.node) == PATH_INFO_FULL
+        assert PathInfo.of(metadata, stored.node) == stored
         assert await service.get_metadata(path_info(1).store_path.digest) is None
 
     async def test_only_the_digest_of_the_path_is_the_key(self, service: PathInfoService) -> None:

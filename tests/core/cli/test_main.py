@@ -38,20 +38,25 @@ def test_flags_of_the_reference_are_accepted(program: Program, flag: str) -> Non
     assert program(flag, "plugins").code == 0
 
 
-def test_every_command_says_what_it_does(program: Program) -> None:
+def test_every_command_says_what_it_does(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "110")  # each on a line of its own
     commands = [
         "cat",
         "compact",
         "config",
         "copy",
         "daemon",
+        "export",
         "import",
+        "key",
         "ls",
         "nar",
         "plugins",
         "run",
+        "sign",
         "stats",
         "verify",
+        "verify-signatures",
     ]
     lines = program("--help").text.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in lines] == commands

@@ -1,0 +1,1 @@
+"""Path infos that are signed when they are stored."""
