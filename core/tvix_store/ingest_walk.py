@@ -26,7 +26,7 @@ from tvix_store.nodes import Directory, FileNode, Node, SymlinkNode
 
 __all__ = ["MAX_BATCHES", "Batch", "LargeFile", "Walk"]
 
-MAX_BATCHES = 6
+MAX_BATCHES = 4
 """How many batches there are at once: being read, hashed and stored. They are most of what an import holds."""
 
 _PIECE_BYTES = 1 * MIB
