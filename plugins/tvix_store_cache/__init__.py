@@ -1,0 +1,1 @@
+"""A combinator that keeps near what it took from far."""
