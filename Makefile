@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 BENCH ?= $(sort $(wildcard tests/benchmarks/[a-z]*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench protos clean nix
+.PHONY: help run test lint format bench protos clean nix chromium
 
 help:  ## Show this.
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -19,7 +19,7 @@ help:  ## Show this.
 run: $(VENV)/.run  ## Start the store (CONFIG=FILE; without it, the embedded default).
 	@exec $(BIN)/tvix-store run $(CONFIG)
 
-test: $(VENV)/.dev nix  ## Run the tests (PYTEST_ARGS=...).
+test: $(VENV)/.dev nix chromium  ## Run the tests (PYTEST_ARGS=...).
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev  ## Check style, types, generated code and module lengths.
@@ -47,6 +47,11 @@ clean:  ## Remove the venv, caches and build results.
 nix:
 	@command -v nix-store >/dev/null || .ci/system_package.sh nix-store nix-bin || { \
 	  [ "$(CI)" != true ] && echo "Going on without nix-store: tests that compare with it will be skipped." >&2; }
+
+# A real browser, to look at the pages of the binary cache. Without it the tests that need it are skipped, except in CI.
+chromium:
+	@command -v chromium >/dev/null || .ci/system_package.sh chromium chromium || { \
+	  [ "$(CI)" != true ] && echo "Going on without chromium: tests that need it will be skipped." >&2; }
 
 $(VENV)/.created:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or later, or set PYTHON=" >&2; exit 1; }

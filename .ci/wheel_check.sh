@@ -31,13 +31,14 @@ loaded = {point.load().__name__ for point in importlib.metadata.entry_points(gro
 for name in ["tvix_store", *plugins]:
     assert (site / name / "py.typed").is_file(), f"{name}: no py.typed in the wheel"
     assert name == "tvix_store" or f"{name}.plugin" in loaded, f"{name}: no entry point"
+assert (site / "tvix_store_http" / "static" / "style.css").is_file(), "no style sheet in the wheel"
 print(f"wheel: {', '.join(plugins)}")
 PYTHON
 
 store=venv/bin/tvix-store
 "$store" --version
 COLUMNS=250 "$store" plugins | tee plugins.txt
-for tag in memory fs sqlite grpc; do
+for tag in memory fs sqlite grpc http keyfile-signing nix cache; do
   grep -E "(^|[^[:alnum:]_])$tag([^[:alnum:]_]|$)" plugins.txt | grep -Eq '(^|[^[:alnum:]_])ok([^[:alnum:]_]|$)' ||
     fail "the plugin $tag is not listed as ok"
 done

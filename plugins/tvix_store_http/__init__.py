@@ -1,0 +1,1 @@
+"""The Nix binary cache over HTTP."""
