@@ -39,7 +39,8 @@ logger = logging.getLogger("tvix_store.run")
 def run(config: Path | None, state_dir: Path | None) -> None:
     """Serve the stores of CONFIG until interrupted.
 
-    Without CONFIG, one store for everything is kept in the state directory and served over gRPC on localhost:8000.
+    Without CONFIG, one store for everything is kept in the state directory and served over gRPC on localhost:8000, and
+    as a Nix binary cache on http://localhost:9000.
     """
     registry = Registry.load()
     if config is not None:

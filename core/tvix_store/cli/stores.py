@@ -23,6 +23,9 @@ __all__ = ["DEFAULT_ADDRESS", "StoreOptions", "default_state_dir", "embedded_def
 DEFAULT_ADDRESS = "localhost:8000"
 """Where ``run`` listens when nothing else is said, and where clients look for it."""
 
+_DEFAULT_HTTP_ADDRESS = "localhost:9000"
+"""Where the binary cache is, as that of the Rust programs."""
+
 _DEFAULT_URL = f"grpc+http://{DEFAULT_ADDRESS}?wait-connect=1"
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,16 +71,18 @@ class StoreOptions:
             Unavailable: There is none at the default address.
         """
         registry = Registry.load()
-        config = self.store_config(registry)
-        async with Composition(config, registry) as composition:
-            try:
-                services = await composition.services()
-            except Unavailable as exc:
-                if self.config is not None or None not in (self.blob, self.directory, self.path_info):
-                    raise
-                hint = "`tvix-store run` starts one, --store names another"
-                raise Unavailable(f"no store answers at {DEFAULT_ADDRESS}; {hint}") from exc
-            yield services
+        async with Composition(self.store_config(registry), registry) as composition:
+            yield await self.services(composition)
+
+    async def services(self, composition: Composition) -> Services:
+        """The services of a composition of these stores; the same errors as ``open``."""
+        try:
+            return await composition.services()
+        except Unavailable as exc:
+            if self.config is not None or None not in (self.blob, self.directory, self.path_info):
+                raise
+            hint = "`tvix-store run` starts one, --store names another"
+            raise Unavailable(f"no store answers at {DEFAULT_ADDRESS}; {hint}") from exc
 
     @asynccontextmanager
     async def open_composition(self) -> AsyncIterator[Composition]:
@@ -164,12 +169,15 @@ def default_state_dir() -> Path:
 
 
 def embedded_default(registry: Registry, state_dir: Path) -> StoreConfig:
-    """Everything in one directory, served on the default address: blobs in packs, the rest in a database."""
+    """Everything in one directory, served on the default addresses: blobs in packs, the rest in databases."""
     database = {"type": "sqlite", "path": str(state_dir / "metadata.sqlite")}
     document: dict[str, dict[str, dict[str, str]]] = {
         Kind.BLOB.value: {"root": {"type": "fs", "path": str(state_dir / "blobs")}},
         Kind.DIRECTORY.value: {"root": database},
         Kind.PATH_INFO.value: {"root": database},
-        Kind.FRONTEND.value: {"grpc": {"type": "grpc", "listen": DEFAULT_ADDRESS}},
+        Kind.FRONTEND.value: {
+            "grpc": {"type": "grpc", "listen": DEFAULT_ADDRESS},
+            "http": {"type": "http", "listen": _DEFAULT_HTTP_ADDRESS, "state": str(state_dir / "http.sqlite")},
+        },
     }
     return StoreConfig.parse(document, registry, "embedded default")
