@@ -32,6 +32,8 @@ _MIN_BYTES = 256 * KIB
 _SHARE = 4
 """A copy takes at most one part in so many of the space, and all together of the file descriptors."""
 _WRITE_BYTES = 1 * MIB
+_MAX_COUNTED = 2**16
+"""How many NARs without a copy are remembered, at some 150 bytes each."""
 _AGAIN_S = 60.0
 """After a failure to write, no copies are begun for so long."""
 
@@ -142,11 +144,14 @@ class NarCopies(AsyncResource):
     Args:
         folder: Where they are.
         max_bytes: What they may take together; 0: there are none.
+        after: How often a NAR is rendered without one: writing it costs more than it saves if nobody comes back.
     """
 
-    def __init__(self, folder: str, max_bytes: int) -> None:
+    def __init__(self, folder: str, max_bytes: int, after: int = 0) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._after = after
+        self._asked: OrderedDict[bytes, int] = OrderedDict()  # how often, of those without a copy
         n_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._max_count = 2**16 if n_files == resource.RLIM_INFINITY else n_files // _SHARE
         self._copies: OrderedDict[bytes, _Copy] = OrderedDict()  # the least recently used one first
@@ -177,9 +182,9 @@ class NarCopies(AsyncResource):
         return CopyPart(self, copy, start, end, render)
 
     def begin(self, nar_sha256: bytes, size: int, render: Render) -> CopyPart | None:
-        """As ``find``, for the whole NAR, of which a copy is made; ``None`` if it cannot have one."""
+        """As ``find``, for the whole NAR, of which a copy is made; ``None`` if it cannot have one, or not yet."""
         part = self.find(nar_sha256, size, 0, size, render)
-        if part is not None or not self._has_room(size):
+        if part is not None or not self._is_due(nar_sha256) or not self._has_room(size):
             return part
         copy = _Copy(nar_sha256, self._folder, size)
         copy.flight = self._flights.start(copy, lambda: self._make(copy, render))
@@ -188,6 +193,16 @@ class NarCopies(AsyncResource):
         self._count += 1
         self._n_bytes += size
         return CopyPart(self, copy, 0, size, render)
+
+    def _is_due(self, nar_sha256: bytes) -> bool:
+        """Whether the NAR has been asked for often enough; counts this time."""
+        times = self._asked.pop(nar_sha256, 0)
+        if times < self._after:
+            self._asked[nar_sha256] = times + 1
+            if len(self._asked) > _MAX_COUNTED:
+                self._asked.popitem(last=False)
+            return False
+        return True
 
     def _has_room(self, size: int) -> bool:
         """Whether a NAR may have a copy; removes others for it."""

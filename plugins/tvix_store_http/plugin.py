@@ -88,6 +88,7 @@ class HttpFrontendConfig(FrontendConfig):
         default=4096 * MIB, ge=0, description="How much disk copies of rendered NARs may take; 0: none are kept."
     )
     nar_copies_dir: str = Field(default="/var/tmp", description="Where they are, as files without names.")
+    nar_copies_after: int = Field(default=1, ge=0, description="How often a NAR is rendered before a copy is made.")
 
     state: str | None = Field(
         default=None, description="SQLite file for what uploads need to be remembered; unset: nothing can be uploaded."
@@ -142,6 +143,7 @@ class HttpFrontendConfig(FrontendConfig):
             narinfo_cache_s=self.narinfo_cache_s,
             nar_copies_bytes=self.nar_copies_bytes,
             nar_copies_dir=self.nar_copies_dir,
+            nar_copies_after=self.nar_copies_after,
             allow_writes=self.allow_writes,
             allow_remote_writes=self.allow_remote_writes,
             credentials_file=None if self.credentials_file is None else Path(self.credentials_file),

@@ -40,6 +40,7 @@ class SiteOptions:
         narinfo_cache_s: How long a narinfo is served from memory after it was looked up.
         nar_copies_bytes: How much of rendered NARs is kept on disk.
         nar_copies_dir: Where.
+        nar_copies_after: How often a NAR is rendered without keeping it.
         allow_writes: Take uploads at all.
         allow_remote_writes: Take them without credentials where other machines can reach the address.
         credentials_file: Of ``USER:PASSWORD`` lines that allow uploads; ``None``: nobody has any.
@@ -61,6 +62,7 @@ class SiteOptions:
     narinfo_cache_s: float = 1.0
     nar_copies_bytes: int = 4096 * MIB
     nar_copies_dir: str = "/var/tmp"
+    nar_copies_after: int = 1
     allow_writes: bool = True
     allow_remote_writes: bool = False
     credentials_file: Path | None = None
@@ -106,6 +108,7 @@ class Site:
     def __post_init__(self) -> None:
         object.__setattr__(self, "narinfos", NarinfoCache(self.options.narinfo_cache_s))
         object.__setattr__(self, "trees", Trees(self.services.directories))
-        copies = NarCopies(self.options.nar_copies_dir, self.options.nar_copies_bytes)
+        options = self.options
+        copies = NarCopies(options.nar_copies_dir, options.nar_copies_bytes, options.nar_copies_after)
         object.__setattr__(self, "copies", copies)
         object.__setattr__(self, "catalog", Catalog(self.services.path_infos))

@@ -4,7 +4,7 @@ The store is ``fs`` and ``sqlite`` with paths made of the largest folders below 
 ``--narinfos`` more path infos. Both servers run by themselves, nginx with one process as ours is. What is measured:
 
 - all NARs, one after the other, by 1, 4 and 16 connections at once, each of which takes all of them and begins with
-  another one: cold, from a server that has just been started, so that the NARs are rendered, and warm, from the copies;
+  another one, three times from a server that has just been started: rendered, rendered and copied, from the copies;
 - the peak of resident memory meanwhile;
 - requests for narinfos per second, by wrk: one, and all in turn.
 
@@ -259,12 +259,12 @@ def reset_peak(pid: int) -> None:
 
 
 def compare_nars(directory: Path, infos: Sequence[bytes], runs: int, settings: str) -> None:
-    """All NARs, by so many connections, twice from each server."""
+    """All NARs, by so many connections, three times from each server."""
     print(f"{'NARs':22} {'nginx':>12} {'store':>12} {'speed':>7} {'CPU':>9} {'peak':>9}")
     with nginx(directory) as (peer, _):
         theirs_paths = nar_paths(directory, peer, infos, is_ours=False)
         for connections in CONNECTIONS:
-            figures: dict[str, list[tuple[float, float, float, float]]] = {"cold": [], "warm": []}
+            figures: dict[str, list[tuple[float, float, float, float]]] = {"first": [], "second": [], "third": []}
             for _ in range(runs):
                 with store(directory, "nars", settings) as (ours, pid):
                     our_paths = nar_paths(directory, ours, infos, is_ours=True)

@@ -13,11 +13,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from plugins.http.reading import Wire, memory_services, nar_url, put_tree, reading, serving, started, wire
+from plugins.http.reading import Wire, memory_services, nar_url, put_tree, started, wire
+from plugins.http.reading import reading as reading_with
+from plugins.http.reading import serving as serving_with
 from tvix_store.digest import B3Digest
 from tvix_store.errors import CorruptObject, Unavailable
 from tvix_store.frontend import Services
@@ -33,6 +36,9 @@ from tvix_store_memory.blob import MemoryBlobService
 from vectors.nar import Dir, File, encode
 
 pytestmark = pytest.mark.anyio
+
+reading = partial(reading_with, nar_copies_after=0)
+serving = partial(serving_with, nar_copies_after=0)
 
 TREE = Dir({b"%d" % i: File(contents(1_000_000, i)) for i in range(8)})
 NAR = encode(TREE)
@@ -106,6 +112,13 @@ async def test_many_clients_cost_one_rendering(
     assert part.body == NAR[-1000:]
     assert set(blobs.fetched.values()) == {1}
     assert not os.listdir(tmp_path)
+
+
+async def test_the_first_request_makes_no_copy(services: Services, blobs: GatedBlobs, path_info: PathInfo) -> None:
+    async with reading_with(services) as client:
+        for times in (1, 2, 2):
+            assert (await client.get(nar_url(path_info))).body == NAR
+            assert set(blobs.fetched.values()) == {times}
 
 
 async def test_without_room_for_copies_each_client_costs_one(
@@ -277,7 +290,7 @@ def files_up_to(n_bytes: int) -> Iterator[None]:
 async def test_a_shutdown_ends_a_rendering(services: Services, blobs: GatedBlobs, path_info: PathInfo) -> None:
     blobs.gate.clear()
     server = ServerOptions(drain_s=0.0)
-    frontend = HttpFrontend("test", services, parse_listen("127.0.0.1:0"), SiteOptions(), server)
+    frontend = HttpFrontend("test", services, parse_listen("127.0.0.1:0"), SiteOptions(nar_copies_after=0), server)
     task, url = await started(frontend)
     async with wire(url) as connection:
         ask(connection, path_info)
