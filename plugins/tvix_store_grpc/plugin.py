@@ -21,9 +21,11 @@ from tvix_store.errors import ConfigError
 from tvix_store.frontend import Frontend
 from tvix_store.hookspecs import hookimpl
 from tvix_store.limits import MIB
+from tvix_store.listen import ListenAddress
+from tvix_store.listen_config import ListeningFrontendConfig
 from tvix_store.path_info import PathInfoService
 from tvix_store_grpc.endpoint import parse_endpoint
-from tvix_store_grpc.server.listen import UnixSocketOptions, parse_listen
+from tvix_store_grpc.server.listen import parse_listen
 
 __all__ = [
     "GrpcBlobServiceConfig",
@@ -36,14 +38,6 @@ __all__ = [
 def _checked_url(text: str) -> str:
     try:
         parse_endpoint(text)
-    except ConfigError as exc:
-        raise ValueError(str(exc)) from exc
-    return text
-
-
-def _checked_listen(text: str) -> str:
-    try:
-        parse_listen(text)
     except ConfigError as exc:
         raise ValueError(str(exc)) from exc
     return text
@@ -117,24 +111,14 @@ class GrpcPathInfoServiceConfig(PathInfoServiceConfig):
         return GrpcPathInfoService(name, await shared_peer(self.url, self.timeout_s, context))
 
 
-_MODES = {"owner": 0o600, "group": 0o660, "everybody": 0o666}
-
-
-class GrpcFrontendConfig(FrontendConfig):
+class GrpcFrontendConfig(ListeningFrontendConfig):
     """Serves the store over gRPC, under the names of the tvix and of the snix protocol."""
 
     type: Literal["grpc"]
-    listen: Annotated[str, AfterValidator(_checked_listen)] = Field(
+    listen: str = Field(
         default="localhost:8000",
         description="IP:PORT, localhost:PORT, /path or ./path of a Unix socket, or @name of an abstract one.",
     )
-    unix_listen_unlink: bool = Field(default=False, description="Remove a stale socket file first.")
-    unix_listen_chmod: Literal["owner", "group", "everybody"] | None = Field(
-        default=None, description="Who may use the socket file; unset: as the umask has it."
-    )
-    unix_listen_uid: int | None = Field(default=None, ge=0, description="Owner of the socket file.")
-    unix_listen_gid: int | None = Field(default=None, ge=0, description="Group of the socket file.")
-    tcp_reuse_port: bool = Field(default=False, description="Share the port with other processes.")
     keepalive_s: float | None = Field(default=None, gt=0, description="Ping idle connections this often.")
     max_message_bytes: int = Field(
         default=4 * MIB, ge=2 * MIB, le=1024 * MIB, description="Longest message that is received."
@@ -147,12 +131,15 @@ class GrpcFrontendConfig(FrontendConfig):
         default=False, description="Take puts on an address that other machines can reach."
     )
 
+    @classmethod
+    def parse_address(cls, text: str) -> ListenAddress:
+        return parse_listen(text)
+
     async def build(self, name: str, context: Context) -> Frontend:
         from tvix_store_grpc.server.frontend import GrpcFrontend, ServerOptions
 
-        mode = None if self.unix_listen_chmod is None else _MODES[self.unix_listen_chmod]
         options = ServerOptions(
-            unix=UnixSocketOptions(self.unix_listen_unlink, mode, self.unix_listen_uid, self.unix_listen_gid),
+            unix=self.unix_options,
             tcp_reuse_port=self.tcp_reuse_port,
             keepalive_s=self.keepalive_s,
             max_message_bytes=self.max_message_bytes,
@@ -162,7 +149,7 @@ class GrpcFrontendConfig(FrontendConfig):
             drain_s=self.drain_s,
             allow_remote_writes=self.allow_remote_writes,
         )
-        return GrpcFrontend(name, await context.services(), parse_listen(self.listen), options)
+        return GrpcFrontend(name, await context.services(), self.address, options)
 
 
 @hookimpl

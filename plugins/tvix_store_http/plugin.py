@@ -14,21 +14,11 @@ from tvix_store.errors import ConfigError, InvalidObject
 from tvix_store.frontend import Frontend
 from tvix_store.hookspecs import hookimpl
 from tvix_store.limits import MIB
+from tvix_store.listen_config import ListeningFrontendConfig
 from tvix_store.signing import PublicKey
 from tvix_store.store_path import STORE_DIR
-from tvix_store_http.listen import UnixSocketOptions, parse_listen
 
 __all__ = ["HttpFrontendConfig"]
-
-_MODES = {"owner": 0o600, "group": 0o660, "everybody": 0o666}
-
-
-def _checked_listen(text: str) -> str:
-    try:
-        parse_listen(text)
-    except ConfigError as exc:
-        raise ValueError(str(exc)) from exc
-    return text
 
 
 def _checked_key(text: str) -> str:
@@ -45,21 +35,14 @@ def _checked_store_dir(text: str) -> str:
     return text
 
 
-class HttpFrontendConfig(FrontendConfig):
+class HttpFrontendConfig(ListeningFrontendConfig):
     """Serves the store as a Nix binary cache over HTTP, and takes uploads."""
 
     type: Literal["http"]
-    listen: Annotated[str, AfterValidator(_checked_listen)] = Field(
+    listen: str = Field(
         default="localhost:9000",
         description="IP:PORT, localhost:PORT, /path or ./path of a Unix socket, or @name of an abstract one.",
     )
-    unix_listen_unlink: bool = Field(default=False, description="Remove a stale socket file first.")
-    unix_listen_chmod: Literal["owner", "group", "everybody"] | None = Field(
-        default=None, description="Who may use the socket file; unset: as the umask has it."
-    )
-    unix_listen_uid: int | None = Field(default=None, ge=0, description="Owner of the socket file.")
-    unix_listen_gid: int | None = Field(default=None, ge=0, description="Group of the socket file.")
-    tcp_reuse_port: bool = Field(default=False, description="Share the port with other processes.")
     keepalive_s: float = Field(default=600.0, gt=0, description="Connections idle for so long are ended.")
     drain_s: float = Field(default=10.0, ge=0, description="How long running requests may take to end at shutdown.")
     buffer_bytes: int = Field(
@@ -125,9 +108,8 @@ class HttpFrontendConfig(FrontendConfig):
 
         if self.require_signatures and not self.public_keys:
             raise ConfigError("require_signatures without public_keys would refuse every upload with a signature")
-        mode = None if self.unix_listen_chmod is None else _MODES[self.unix_listen_chmod]
         server = ServerOptions(
-            unix=UnixSocketOptions(self.unix_listen_unlink, mode, self.unix_listen_uid, self.unix_listen_gid),
+            unix=self.unix_options,
             tcp_reuse_port=self.tcp_reuse_port,
             keepalive_s=self.keepalive_s,
             drain_s=self.drain_s,
@@ -159,7 +141,7 @@ class HttpFrontendConfig(FrontendConfig):
         state = None
         if (path := self.state) is not None:
             state = await context.shared(_key(path), lambda: State.open(path, self.keep_uploads_s))
-        return HttpFrontend(name, services, parse_listen(self.listen), site, server, state)
+        return HttpFrontend(name, services, self.address, site, server, state)
 
 
 def _key(state: str) -> tuple[str, str]:
