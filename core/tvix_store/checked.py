@@ -21,8 +21,8 @@ from tvix_store.closure import LeavesToRoot, RootToLeaves
 from tvix_store.digest import EMPTY_DIGEST, B3Digest, HashedBlob
 from tvix_store.directory import DirectoryPutter, DirectoryService
 from tvix_store.errors import CorruptObject, DanglingReference, InvalidObject, LimitExceeded
+from tvix_store.forwarding import ForwardingPathInfoService
 from tvix_store.limits import MIB, PIECE_BYTES, SMALL_BLOB_BYTES
-from tvix_store.nar_calculation import NarCalculationService
 from tvix_store.nodes import Directory
 from tvix_store.path_info import OUTPUT_HASH_BYTES, NarStream, PathInfo, PathInfoService, PathMetadata
 from tvix_store.statistics import ServiceStats
@@ -447,7 +447,7 @@ class _CheckedPutter(DirectoryPutter):
         await self._inner.aclose()
 
 
-class CheckedPathInfoService(PathInfoService):
+class CheckedPathInfoService(ForwardingPathInfoService):
     """A path info service whose answers are about the path that was asked for.
 
     Args:
@@ -456,12 +456,8 @@ class CheckedPathInfoService(PathInfoService):
     """
 
     def __init__(self, name: str, inner: PathInfoService) -> None:
+        super().__init__(inner)
         self.name = name
-        self.inner = inner
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.inner.capabilities
 
     async def get(self, digest: bytes) -> PathInfo | None:
         _check_output_hash(digest)
@@ -518,25 +514,10 @@ class CheckedPathInfoService(PathInfoService):
         answers = _same_length(self.name, path_infos, await self.inner.put_many(path_infos))
         return [self._checked_put(given, stored) for given, stored in zip(path_infos, answers, strict=True)]
 
-    def list(self) -> AsyncIterator[PathInfo]:
-        return self.inner.list()
-
     async def delete(self, digests: Sequence[bytes]) -> None:
         for digest in digests:
             _check_output_hash(digest)
         await self.inner.delete(digests)
-
-    async def discard_corrupt(self, digest: bytes) -> None:
-        await self.inner.discard_corrupt(digest)
-
-    async def stats(self) -> ServiceStats:
-        return await self.inner.stats()
-
-    def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
-        return self.inner.verify(progress)
-
-    def nar_calculation(self) -> NarCalculationService | None:
-        return self.inner.nar_calculation()
 
     async def aclose(self) -> None:
         await self.inner.aclose()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from typing import TypeVar
 
 from tvix_store.errors import DanglingReference, InvalidObject
 from tvix_store.limits import BATCH_COUNT
-from tvix_store.path_info import PathInfo, PathInfoService
+from tvix_store.path_info import PathInfo, PathInfoService, PathMetadata
 from tvix_store.store_path import StorePath
 
-__all__ = ["path_closure"]
+__all__ = ["path_closure", "references_first"]
+
+M = TypeVar("M", bound=PathMetadata)
 
 
 async def path_closure(path_infos: PathInfoService, roots: Sequence[PathInfo]) -> list[PathInfo]:
@@ -33,7 +36,17 @@ async def path_closure(path_infos: PathInfoService, roots: Sequence[PathInfo]) -
                 found.append(answer)
         known.update((path_info.store_path, path_info) for path_info in found)
         wanted = _unknown_references(found, known)
-    graph = {path: [r for r in path_info.references if r != path] for path, path_info in known.items()}
+    return references_first(known.values())
+
+
+def references_first(paths: Iterable[M]) -> list[M]:
+    """``paths``, each once, after those among them that it refers to.
+
+    Raises:
+        InvalidObject: They refer to each other in a circle.
+    """
+    known = {metadata.store_path: metadata for metadata in paths}
+    graph = {path: [r for r in metadata.references if r != path and r in known] for path, metadata in known.items()}
     try:
         return [known[path] for path in TopologicalSorter(graph).static_order()]
     except CycleError as exc:

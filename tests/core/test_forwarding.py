@@ -4,9 +4,12 @@ import pytest
 
 from tvix_store.blob import BlobService
 from tvix_store.checked import CheckedBlobService, CheckedDirectoryService, CheckedPathInfoService
+from tvix_store.commit_point import CommitPointPathInfoService
 from tvix_store.directory import DirectoryService
 from tvix_store.forwarding import ForwardingPathInfoService
 from tvix_store.path_info import PathInfoService
+from tvix_store.resource import AsyncResource
+from tvix_store_signing.path_info import SigningPathInfoService
 
 
 @pytest.mark.parametrize(
@@ -16,8 +19,17 @@ from tvix_store.path_info import PathInfoService
         (CheckedDirectoryService, DirectoryService),
         (CheckedPathInfoService, PathInfoService),
         (ForwardingPathInfoService, PathInfoService),
+        (CommitPointPathInfoService, PathInfoService),
+        (SigningPathInfoService, PathInfoService),
     ],
 )
 def test_every_method_is_forwarded(wrapper: type, interface: type) -> None:
     public = {name for name in vars(interface) if not name.startswith("_")}
-    assert public <= set(vars(wrapper))
+    assert [name for name in public if getattr(wrapper, name) is getattr(interface, name)] == []
+
+
+@pytest.mark.parametrize(
+    "wrapper", [CheckedBlobService, CheckedDirectoryService, CheckedPathInfoService, CommitPointPathInfoService]
+)
+def test_what_core_puts_around_services_closes_them(wrapper: type[AsyncResource]) -> None:
+    assert wrapper.aclose is not AsyncResource.aclose

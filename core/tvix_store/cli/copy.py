@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tvix_store.frontend import Services
 from tvix_store.hashes import HashAlgorithm, NixHash
 from tvix_store.ingest import ingest_path
 from tvix_store.limits import BATCH_COUNT
+from tvix_store.path_closure import references_first
 from tvix_store.path_info import PathInfo, PathMetadata, Signature
 from tvix_store.store_path import STORE_DIR, StorePath
 
@@ -74,7 +74,7 @@ async def copy_closure(services: Services, wanted: Sequence[PathMetadata], store
     Raises:
         InvalidObject: Contents are not what their path info says. What was copied before stays.
     """
-    ordered = _references_first(wanted)
+    ordered = references_first(wanted)
     for start in range(0, len(ordered), BATCH_COUNT):
         window = ordered[start : start + BATCH_COUNT]
         known = await services.path_infos.get_many([path_info.store_path.digest for path_info in window])
@@ -92,19 +92,6 @@ async def _copy_path(services: Services, wanted: PathMetadata, store_dir: Path) 
         )
         raise InvalidObject(f"{path}: the NAR has {actual}, the reference graph says {expected}")
     return await services.path_infos.put(PathInfo.of(wanted, ingested.node))
-
-
-def _references_first(wanted: Sequence[PathMetadata]) -> list[PathMetadata]:
-    by_path = {path_info.store_path: path_info for path_info in wanted}
-    graph = {
-        path: [reference for reference in path_info.references if reference in by_path and reference != path]
-        for path, path_info in by_path.items()
-    }
-    try:
-        return [by_path[path] for path in TopologicalSorter(graph).static_order()]
-    except CycleError as exc:
-        circle = " -> ".join(map(str, exc.args[1]))
-        raise InvalidObject(f"store paths refer to each other in a circle: {circle}") from exc
 
 
 def parse_reference_graph(document: object) -> list[PathMetadata]:

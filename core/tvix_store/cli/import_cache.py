@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +21,7 @@ from tvix_store.errors import CorruptObject, InvalidObject, StoreError, Unavaila
 from tvix_store.frontend import Services
 from tvix_store.limits import BATCH_COUNT
 from tvix_store.lookup import parse_location
+from tvix_store.path_closure import references_first
 from tvix_store.path_info import PathInfo, PathInfoService, PathMetadata
 from tvix_store.registry import Registry
 from tvix_store.resource import map_bounded
@@ -224,13 +224,8 @@ async def survey(services: Services, cache: PathInfoService, roots: Sequence[Wan
             if path not in known and path.digest not in failed
         ]
     plan.present = {path for path, metadata in known.items() if isinstance(metadata, PathInfo)}
-    graph = {path: [r for r in metadata.references if r != path and r in known] for path, metadata in known.items()}
-    try:
-        ordered = list(TopologicalSorter(graph).static_order())
-    except CycleError as exc:
-        circle = " -> ".join(map(str, exc.args[1]))
-        raise InvalidObject(f"store paths refer to each other in a circle: {circle}") from exc
-    plan.missing = [known[path] for path in ordered if path not in plan.present]
+    ordered = references_first(known.values())
+    plan.missing = [metadata for metadata in ordered if metadata.store_path not in plan.present]
     return plan
 
 
