@@ -16,10 +16,11 @@ from tvix_store import nixbase32
 from tvix_store.errors import InvalidObject
 from tvix_store.limits import MIB
 from tvix_store.nar_listing import MAX_LISTING_BYTES
-from tvix_store.store_path import HASH_PART_LENGTH, MAX_NAME_LENGTH
+from tvix_store.store_path import MAX_NAME_LENGTH
 from tvix_store_http.body import Memory, expecting, read_body
 from tvix_store_http.credentials import refused
 from tvix_store_http.errors import not_found
+from tvix_store_http.narinfo import HASH_PART
 from tvix_store_http.site import Site
 from tvix_store_http.state import Document
 
@@ -32,13 +33,12 @@ _MAX_JSON_BYTES = 1 * MIB
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 
-_HASH_PART = f"[{nixbase32.ALPHABET}]{{{HASH_PART_LENGTH}}}"
 _NAME = rf"[A-Za-z0-9+\-._?=]{{1,{MAX_NAME_LENGTH}}}"
-_LISTING = re.compile(rf"{_HASH_PART}\.ls")
-_LOG = re.compile(rf"log/{_HASH_PART}-{_NAME}")
+_LISTING = re.compile(rf"{HASH_PART}\.ls")
+_LOG = re.compile(rf"log/{HASH_PART}-{_NAME}")
 _OTHERS = re.compile(
     rf"realisations/[a-z0-9]{{1,16}}:[0-9a-f]{{32,128}}!{_NAME}\.doi"
-    rf"|build-trace-v2/{_HASH_PART}-{_NAME}/{_NAME}\.doi"
+    rf"|build-trace-v2/{HASH_PART}-{_NAME}/{_NAME}\.doi"
     r"|debuginfo/[0-9a-f]{2,128}(?:\.debug)?"
 )
 
@@ -80,7 +80,7 @@ def routes(site: Site) -> list[web.RouteDef]:
         return web.Response(body=document.data, headers={"Content-Type": document.media_type})
 
     expect = expecting(site)
-    listing = f"/{{digest:{_HASH_PART}}}.ls"
+    listing = f"/{{digest:{HASH_PART}}}.ls"
     folders = [f"/{folder}/{{name:.+}}" for folder in ("log", "realisations", "build-trace-v2", "debuginfo")]
     return [
         *(web.put(path, put, expect_handler=expect) for path in (listing, *folders)),

@@ -20,18 +20,18 @@ from tvix_store.narinfo import MAX_NARINFO_BYTES, NarInfo
 from tvix_store.nixbase32 import shown
 from tvix_store.path_info import NAR_SHA256_BYTES, PathInfo
 from tvix_store.signing import in_signing_order
-from tvix_store.store_path import DIGEST_SIZE, HASH_PART_LENGTH
+from tvix_store.store_path import DIGEST_SIZE
 from tvix_store.trust import Untrusted, check_trusted, is_content_addressed
 from tvix_store_http.body import expecting, read_body
 from tvix_store_http.castore_url import parse_node
 from tvix_store_http.credentials import refused
 from tvix_store_http.errors import answer
+from tvix_store_http.narinfo import HASH_PART
 from tvix_store_http.site import Site
 from tvix_store_http.uploads import whole_tree
 
 __all__ = ["routes"]
 
-_HASH_PART = f"[{nixbase32.ALPHABET}]{{{HASH_PART_LENGTH}}}"
 _UPLOAD_URL = re.compile(rf"nar/([01][{nixbase32.ALPHABET}]{{51}})\.nar(?:\.[a-z0-9]{{1,8}})?")
 _CASTORE_URL = re.compile(r"nar/(?:snix|tvix)-castore/([A-Za-z0-9_-]+)")
 
@@ -69,7 +69,7 @@ def routes(site: Site) -> list[web.RouteDef]:
 
     expect = expecting(site)
     return [
-        web.put(f"/{{digest:{_HASH_PART}}}.narinfo", put_narinfo, expect_handler=expect),
+        web.put(f"/{{digest:{HASH_PART}}}.narinfo", put_narinfo, expect_handler=expect),
         web.put("/nix-cache-info", put_cache_info, expect_handler=expect),
     ]
 

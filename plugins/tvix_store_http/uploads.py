@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, aclosing
 from aiohttp import web
 
 from tvix_store import nixbase32
-from tvix_store.compression import DETECT_BYTES, SUFFIXES, compressed, decompressed, detect
+from tvix_store.compression import DETECT_BYTES, SUFFIXES, compressed, decompressed, detect, with_head
 from tvix_store.errors import CorruptObject, InvalidObject
 from tvix_store.frontend import Services
 from tvix_store.limits import MIB
@@ -95,36 +95,19 @@ async def _receive(site: Site, request: web.Request, suffix: str) -> Upload:
     options, services = site.options, site.services
     async with AsyncExitStack() as stack:
         body = await stack.enter_async_context(open_body(request, options.max_nar_bytes, options.upload_idle_s))
-        head = await _head(body)
+        head, whole = await with_head(body, DETECT_BYTES)
+        whole = await stack.enter_async_context(aclosing(whole))
         method = _method(head, suffix)
         if method == "none":
-            ingested = await ingest_nar(_prepended(head, body), services.blobs, services.directories)
+            ingested = await ingest_nar(whole, services.blobs, services.directories)
             return Upload(ingested.nar.sha256, ingested.nar.size, method, ingested)
-        file = _Hashed(_prepended(head, body))
+        file = _Hashed(whole)
         pieces = await stack.enter_async_context(aclosing(file.pieces()))
         nar = decompressed(pieces, method, max_bytes=options.max_nar_bytes)
         ingested = await ingest_nar(
             await stack.enter_async_context(aclosing(nar)), services.blobs, services.directories
         )
         return Upload(file.sha256(), file.size, method, ingested)
-
-
-async def _head(body: AsyncIterator[bytes]) -> bytes:
-    """Enough of the body to tell how it is compressed; less only if there is no more."""
-    head = b""
-    while len(head) < DETECT_BYTES:
-        piece = await anext(body, b"")
-        if not piece:
-            break
-        head += piece
-    return head
-
-
-async def _prepended(head: bytes, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    if head:
-        yield head
-    async for piece in body:
-        yield piece
 
 
 def _method(head: bytes, suffix: str) -> str:
