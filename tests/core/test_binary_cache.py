@@ -6,14 +6,14 @@ import asyncio
 import hashlib
 import json
 import os
-import resource
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fakes.full_disk import limited_files
 from tvix_store.binary_cache import BinaryCache
 from tvix_store.compression import SUFFIXES, decompressed
 from tvix_store.digest import B3Digest
@@ -90,17 +90,6 @@ def nothing_told(path_info: PathInfo, written: bool) -> None:
 
 def narinfo(folder: Path, path_info: PathInfo) -> NarInfo:
     return NarInfo.parse((folder / f"{path_info.store_path.hash_part}.narinfo").read_bytes())
-
-
-@contextmanager
-def limited_file_size(n_bytes: int) -> Iterator[None]:
-    """No file of this process gets longer meanwhile, as if there were no more room."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def files(folder: Path) -> set[str]:
@@ -265,7 +254,7 @@ async def test_a_full_disk_is_out_of_space(store: Store, tmp_path: Path) -> None
     path_info = await store.path("mixed", TREES["mixed"])
     cache = BinaryCache(tmp_path / "cache", compression="none")
     await cache.add(store.services, [], nothing_told)
-    with limited_file_size(1000), pytest.raises(OutOfSpace, match="File too large"):
+    with limited_files(1000), pytest.raises(OutOfSpace, match="File too large"):
         await cache.add(store.services, [path_info], nothing_told)
     assert files(cache.folder) == {"nix-cache-info"}
 

@@ -18,7 +18,13 @@ from tvix_store.store_path import StorePath
 from vectors import nix_narinfos as vectors
 
 CASTORE = NarInfo.parse(vectors.CASTORE.encode())
-DOCUMENTS = [*(document for document, _ in vectors.GENERATED), *vectors.REAL.values(), vectors.CASTORE]
+DOCUMENTS = [
+    *(document for document, _ in vectors.GENERATED),
+    *vectors.REAL.values(),
+    vectors.CASTORE,
+    vectors.TVIX_CASTORE,
+    vectors.SNIX_CASTORE,
+]
 
 LINE = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1)
 NAMES = st.from_regex(r"[A-Za-z0-9+_?=][A-Za-z0-9+\-._?=]{0,20}", fullmatch=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tvix_store.errors import CorruptObject, Unavailable
+from fakes.full_disk import limited_files
+from tvix_store.errors import CorruptObject, OutOfSpace, Unavailable
 from tvix_store.spool import HELD_BACK_BYTES, Spool, SpoolReader
 
 pytestmark = pytest.mark.anyio
@@ -119,3 +120,9 @@ async def test_what_is_written_is_seen_in_its_order(tmp_path: Path) -> None:
     assert hasher.digest() == hashlib.sha256(DATA).digest()
     spool.finish()
     assert await spool.read(len(DATA) - 5) == DATA[-5:]
+
+
+async def test_a_full_disk_is_no_room(spool: Spool) -> None:
+    await spool.write(bytes(HELD_BACK_BYTES))
+    with limited_files(HELD_BACK_BYTES + 1), pytest.raises(OutOfSpace, match=r"^spool in .*: File too large$"):
+        await spool.write(DATA)

@@ -6,18 +6,16 @@ import asyncio
 import hashlib
 import logging
 import os
-import resource
 import select
-import signal
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from fakes.full_disk import limited_files
 from plugins.http.reading import Wire, memory_services, nar_url, put_tree, started, wire
 from plugins.http.reading import reading as reading_with
 from plugins.http.reading import serving as serving_with
@@ -259,7 +257,7 @@ async def test_a_full_disk_costs_only_the_copies(
     services: Services, blobs: GatedBlobs, path_info: PathInfo, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with reading(services) as client:
-        with files_up_to(3_000_000):
+        with limited_files(3_000_000):
             answers = await asyncio.gather(*(client.get(nar_url(path_info)) for _ in range(3)))
         answers.append(await client.get(nar_url(path_info)))
     assert all(answer.body == NAR for answer in answers)
@@ -273,18 +271,6 @@ async def test_a_folder_that_is_gone_costs_only_the_copies(
 ) -> None:
     async with reading(services, nar_copies_dir=f"{tmp_path}/gone") as client:
         assert (await client.get(nar_url(path_info))).body == NAR
-
-
-@contextmanager
-def files_up_to(n_bytes: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, previous)
 
 
 async def test_a_shutdown_ends_a_rendering(services: Services, blobs: GatedBlobs, path_info: PathInfo) -> None:

@@ -169,7 +169,6 @@ PATHS = st.one_of(
     st.text(st.characters(min_codepoint=0x80), max_size=40).filter(lambda text: text.isprintable()),
     st.lists(st.sampled_from(COMPONENTS), max_size=6).map("/".join),
 )
-STARTS = [b"", b"GET /", b"GET / HTTP/1.1\r\n", b"PUT /nar/x HTTP/1.1\r\n"]
 
 
 @pytest.fixture

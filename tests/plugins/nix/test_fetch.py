@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import resource
-import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -214,19 +211,6 @@ def files_in(folder: Path) -> list[str]:
     """Files of the folder, and files of this process that were there, with or without a name."""
     opened = [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
     return [str(file) for file in (*folder.iterdir(), *opened) if file.is_relative_to(folder)]
-
-
-@contextmanager
-def limited_files(n_bytes: int) -> Iterator[None]:
-    """No file can become longer; to write beyond that fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, previous)
 
 
 class FullBlobs(MemoryBlobService):
