@@ -6,6 +6,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from blake3 import blake3
 
@@ -76,6 +77,10 @@ class BlobService(AsyncResource):
     some at a time; a backend that can do better overrides them. Whatever a service returns is checked against
     the digest around it, in core.
     """
+
+    relays: ClassVar[bool] = False
+    """Whether all it gives is what services that it was given gave it, unchanged. Core has checked that, and does not
+    check it again. What a subclass says of itself holds for its subclasses."""
 
     @property
     def capabilities(self) -> Capabilities:

@@ -168,11 +168,11 @@ class Composition(AsyncResource):
         built: object = await self._building(entry_id, entry.build(entry_id.name, context))
         match entry_id.kind, built:
             case Kind.BLOB, BlobService():
-                service: Service = CheckedBlobService(entry_id.name, built)
+                service: Service = built if built.relays else CheckedBlobService(entry_id.name, built)
             case Kind.DIRECTORY, DirectoryService():
-                service = CheckedDirectoryService(entry_id.name, built)
+                service = built if built.relays else CheckedDirectoryService(entry_id.name, built)
             case Kind.PATH_INFO, PathInfoService():
-                service = CheckedPathInfoService(entry_id.name, built)
+                service = built if built.relays else CheckedPathInfoService(entry_id.name, built)
             case _:
                 raise self._misbuilt(entry_id, entry, built)
         return await self._stack.enter_async_context(service)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict
 
 from tvix_store.blob import BlobService
+from tvix_store.capabilities import Capabilities
 from tvix_store.directory import DirectoryService
 from tvix_store.errors import ConfigError
 from tvix_store.frontend import Frontend, Services
@@ -194,6 +195,29 @@ class EntryConfig(BaseModel):
             ConfigError: This type has no URL form (this default), or the URL is not of that form.
         """
         raise url.refuse(f"type {cls.tag()!r} has no URL form")
+
+    def capabilities(self, inner: Mapping[str, Capabilities | None]) -> Capabilities | None:
+        """What the service will be able to do, as far as its settings tell; ``None`` (this default) if they do not.
+
+        Args:
+            inner: The capabilities of what it refers to, by the reference's key; ``None`` where they are not known.
+        """
+        return None
+
+    def misfits(self, inner: Mapping[str, Capabilities | None]) -> Iterator[tuple[str, str]]:
+        """Why it cannot work over what it refers to: keys and reasons, such as ``near``, ``it does not take puts``.
+
+        Nothing (this default), also where the capabilities that matter are not known.
+
+        Args:
+            inner: As for ``capabilities``.
+        """
+        return iter(())
+
+    @property
+    def is_shared_between_processes(self) -> bool:
+        """Whether processes that build this entry see what each of them puts; yes, unless a type says otherwise."""
+        return True
 
     def references(self) -> Iterator[Reference]:
         """The entries that this one mentions, found through the annotations of its fields."""

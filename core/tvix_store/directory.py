@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import ClassVar
 
 from tvix_store.capabilities import Capabilities
 from tvix_store.closure import LeavesToRoot
@@ -48,6 +49,10 @@ class DirectoryService(AsyncResource):
     A service takes a directory whose children it does not hold: a cache may have been asked for the root alone.
     What a path info refers to must be whole, and whoever puts the path info has seen to that.
     """
+
+    relays: ClassVar[bool] = False
+    """Whether all it gives is what services that it was given gave it, unchanged. Core has checked that, and does not
+    check it again. What a subclass says of itself holds for its subclasses."""
 
     @property
     def capabilities(self) -> Capabilities:

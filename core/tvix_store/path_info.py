@@ -7,7 +7,7 @@ import re
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from tvix_store.capabilities import Capabilities
 from tvix_store.content_address import ContentAddress
@@ -175,6 +175,10 @@ class PathInfoService(AsyncResource):
 
     A path info is the commit point: whoever puts it has stored everything it refers to.
     """
+
+    relays: ClassVar[bool] = False
+    """Whether all it gives is what services that it was given gave it, unchanged. Core has checked that, and does not
+    check it again. What a subclass says of itself holds for its subclasses."""
 
     @property
     def capabilities(self) -> Capabilities:

@@ -2,11 +2,12 @@
 
 import pytest
 
+from tvix_store.around import AroundBlobService, AroundDirectoryService, AroundPathInfoService
 from tvix_store.blob import BlobService
 from tvix_store.checked import CheckedBlobService, CheckedDirectoryService, CheckedPathInfoService
 from tvix_store.commit_point import CommitPointPathInfoService
 from tvix_store.directory import DirectoryService
-from tvix_store.forwarding import ForwardingPathInfoService
+from tvix_store.forwarding import ForwardingBlobService, ForwardingDirectoryService, ForwardingPathInfoService
 from tvix_store.path_info import PathInfoService
 from tvix_store.resource import AsyncResource
 from tvix_store_signing.path_info import SigningPathInfoService
@@ -18,13 +19,18 @@ from tvix_store_signing.path_info import SigningPathInfoService
         (CheckedBlobService, BlobService),
         (CheckedDirectoryService, DirectoryService),
         (CheckedPathInfoService, PathInfoService),
+        (ForwardingBlobService, BlobService),
+        (ForwardingDirectoryService, DirectoryService),
         (ForwardingPathInfoService, PathInfoService),
+        (AroundBlobService, BlobService),
+        (AroundDirectoryService, DirectoryService),
+        (AroundPathInfoService, PathInfoService),
         (CommitPointPathInfoService, PathInfoService),
         (SigningPathInfoService, PathInfoService),
     ],
 )
 def test_every_method_is_forwarded(wrapper: type, interface: type) -> None:
-    public = {name for name in vars(interface) if not name.startswith("_")}
+    public = {name for name in vars(interface) if not name.startswith("_") and name != "relays"}
     assert [name for name in public if getattr(wrapper, name) is getattr(interface, name)] == []
 
 
