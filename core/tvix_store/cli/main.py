@@ -5,28 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib import import_module
 from importlib.metadata import version
 
 import click
 
-from tvix_store.cli import (
-    cat,
-    compact,
-    config,
-    copy,
-    daemon,
-    export,
-    import_,
-    key,
-    ls,
-    nar,
-    plugins,
-    run,
-    sign,
-    stats,
-    verify,
-    verify_signatures,
-)
 from tvix_store.cli.logs import LEVELS, report, set_up_logging
 from tvix_store.cli.memory import collect_seldom, limit_arenas
 from tvix_store.errors import ConfigError, StoreError
@@ -35,8 +18,44 @@ __all__ = ["cli", "main"]
 
 _DEBUG_KEY = "tvix_store.debug"
 
+_COMMANDS = {
+    "run": "run",
+    "daemon": "daemon",
+    "import": "import_",
+    "copy": "copy",
+    "export": "export",
+    "ls": "ls",
+    "cat": "cat",
+    "nar": "nar",
+    "stats": "stats",
+    "verify": "verify",
+    "verify-signatures": "verify_signatures",
+    "sign": "sign",
+    "key": "key",
+    "compact": "compact",
+    "config": "config",
+    "plugins": "plugins",
+}
+"""Where each command is: the module, and what it is called in there."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class _Commands(click.Group):
+    """Imports a command when it is wanted: all of them together take longer than most of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = _COMMANDS.get(cmd_name)
+        if name is None:
+            return None
+        command = getattr(import_module(f"tvix_store.cli.{name}"), name)
+        assert isinstance(command, click.Command)
+        collect_seldom()
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("tvix-store"), "-V", "--version", prog_name="tvix-store")
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -52,33 +71,11 @@ def cli(context: click.Context, log_level: str, log_format: str, debug: bool, ot
     set_up_logging("debug" if debug else log_level, log_format)
 
 
-for _command in (
-    run.run,
-    daemon.daemon,
-    import_.import_,
-    copy.copy,
-    export.export,
-    ls.ls,
-    cat.cat,
-    nar.nar,
-    stats.stats,
-    verify.verify,
-    verify_signatures.verify_signatures,
-    sign.sign,
-    key.key,
-    compact.compact,
-    config.config,
-    plugins.plugins,
-):
-    cli.add_command(_command)
-
-
 def main() -> None:
     """Run the program and exit: 0, 1 for an error, 2 for wrong usage or configuration, 130 when interrupted."""
     # grpc, once imported, writes to stderr by itself, such as "Got goaway" beside our one line for an error.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     limit_arenas()
-    collect_seldom()
     arguments = ["--otlp=true" if argument == "--otlp" else argument for argument in sys.argv[1:]]
     debug = "--debug" in arguments
     try:
