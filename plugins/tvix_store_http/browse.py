@@ -312,4 +312,5 @@ def _redirect(url: str) -> web.Response:
 
 
 def _origin(request: web.Request) -> str:
-    return f"{request.scheme}://{request.host}"
+    host = request.host.encode(errors="replace").decode()  # what a client sends need not be text
+    return f"{request.scheme}://{host}"

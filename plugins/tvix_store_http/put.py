@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from aiohttp import web
@@ -138,7 +137,7 @@ async def _contents(site: Site, narinfo: NarInfo, existing: PathInfo | None) -> 
 
 async def _named_by_url(site: Site, narinfo: NarInfo) -> Ingested | None:
     """As ``_contents``, for a URL that has the root of the contents in it, as this program may have written it."""
-    match = _CASTORE_URL.fullmatch(urlsplit(narinfo.url).path)
+    match = _CASTORE_URL.fullmatch(narinfo.url.partition("?")[0])  # urlsplit would refuse some
     if match is None:
         return None
     node = parse_node(match[1])

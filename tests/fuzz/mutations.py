@@ -1,19 +1,20 @@
 """Samples from the corpus, damaged: what the fuzz targets are fed with.
 
 Each target is an ordinary test that runs a bounded number of examples, the same ones each time unless asked for more:
-``FUZZ_EXAMPLES=100000 pytest tests/fuzz``. What a run finds is added to the corpus as a file of its own.
+``FUZZ_EXAMPLES=100000 pytest tests/fuzz --timeout 7200``. What a run finds is added to the corpus as a file of its own.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-__all__ = ["CORPUS", "cuts", "damaged", "fuzzing", "pieces_of", "samples"]
+__all__ = ["cuts", "damaged", "fuzzing", "mutants", "named_samples", "pieces_of", "samples"]
 
 CORPUS = Path(__file__).with_name("corpus")
 
@@ -28,9 +29,14 @@ fuzzing = settings(
 )
 
 
+def named_samples(kind: str) -> dict[str, bytes]:
+    """The files of one kind by their names, in the order of these."""
+    return {path.name: path.read_bytes() for path in sorted((CORPUS / kind).iterdir())}
+
+
 def samples(kind: str) -> list[bytes]:
     """The files of one kind, in the order of their names."""
-    return [path.read_bytes() for path in sorted((CORPUS / kind).iterdir())]
+    return list(named_samples(kind).values())
 
 
 _places = st.floats(0, 1, exclude_max=True)  # in a sample, so that all of a long one is as likely
@@ -43,6 +49,8 @@ _edits = st.one_of(
     st.tuples(st.just("truncate"), _places, st.just(b"")),
     st.tuples(st.just("append"), _places, st.binary(min_size=1, max_size=40)),
 )
+_printable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=8).map(str.encode)
+_edits_of_text = st.tuples(st.sampled_from(["set", "insert"]), _places, _printable)
 
 
 def _edited(data: bytes, edits: Sequence[tuple[str, float, bytes]]) -> bytes:
@@ -67,13 +75,34 @@ def _edited(data: bytes, edits: Sequence[tuple[str, float, bytes]]) -> bytes:
     return data
 
 
-def damaged(kind: str) -> st.SearchStrategy[bytes]:
-    """A sample of this kind with up to four edits, or two of them spliced."""
+def damaged(kind: str, words: Sequence[bytes] = ()) -> st.SearchStrategy[bytes]:
+    """A sample of this kind with up to four edits, or two of them spliced.
+
+    Args:
+        kind: Which folder of the corpus.
+        words: Of text, what is inserted as well, since chance would hardly ever find it.
+    """
     sample = st.sampled_from(samples(kind))
     spliced = st.builds(
         lambda a, b, i, j: a[: int(i * len(a))] + b[int(j * len(b)) :], sample, sample, _places, _places
     )
-    return st.builds(_edited, sample | spliced, st.lists(_edits, max_size=4))
+    edits = _edits
+    if words:
+        edits |= _edits_of_text | st.tuples(st.just("insert"), _places, st.sampled_from(words))
+    return st.builds(_edited, sample | spliced, st.lists(edits, max_size=4))
+
+
+def mutants(kind: str, seed: int = 0) -> Iterator[bytes]:
+    """Samples of this kind with a few edits each, without an end, for many rounds that hypothesis has no part in."""
+    random = Random(seed)
+    originals = samples(kind)
+    while True:
+        edits = []
+        for _ in range(random.randrange(4)):
+            what = random.choice(["set", "flip", "insert", "delete", "repeat", "truncate", "append"])
+            argument = bytes((1 << random.randrange(8),)) if what == "flip" else random.randbytes(random.randint(1, 24))
+            edits.append((what, random.random(), argument))
+        yield _edited(random.choice(originals), edits)
 
 
 cuts = st.lists(_places, max_size=6)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzz.mutations import cuts, damaged, fuzzing, pieces_of
+from fuzz.held_memory import growth_of
+from fuzz.mutations import cuts, damaged, fuzzing, mutants, pieces_of
 from tvix_store.errors import InvalidObject
+from tvix_store.limits import KIB
 from tvix_store.nar import NarWriter
 from tvix_store.nar_reader import DirectoryEnd, DirectoryStart, Event, FileData, FileEnd, FileStart, NarReader, Symlink
 
@@ -76,3 +78,8 @@ def test_damaged_nars(data: bytes, places: list[float]) -> None:
 def test_anything(data: bytes, places: list[float]) -> None:
     assert outcome([data])[0] is None
     assert outcome(pieces_of(data, places)) == outcome([data])
+
+
+def test_no_memory_is_kept() -> None:
+    nars = mutants("nar")
+    assert growth_of(lambda: outcome([next(nars)]), 500) < 64 * KIB
