@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
 from typing import ClassVar
 
-from suites.dict_services import BlobStorage, DictBlobService
+from suites.dict_services import CHUNK_BYTES, BlobStorage, DictBlobService
 from suites.wrong_bases import WrongBlobs
 from tvix_store.blob import ChunkMeta
 from tvix_store.capabilities import Capabilities
@@ -269,6 +269,23 @@ class TestNeverHeals(WrongBlobs):
     }
 
     class Service(DictBlobService):
+        async def discard_corrupt(self, digest: B3Digest) -> None:
+            pass
+
+
+class TestHasWhatIsCorrupt(WrongBlobs):
+    breaks: ClassVar = {
+        "test_damaged_blob_is_healed_by_the_next_batch",
+        "test_damaged_blob_is_healed_by_the_next_write",
+    }
+
+    class Service(DictBlobService):
+        def store(self, data: bytes) -> B3Digest:
+            for start in range(0, len(data), CHUNK_BYTES):
+                piece = HashedBlob(data[start : start + CHUNK_BYTES])
+                self.storage.chunks[piece.digest] = piece.data
+            return super().store(data)
+
         async def discard_corrupt(self, digest: B3Digest) -> None:
             pass
 

@@ -28,6 +28,8 @@ class TestHasIsAlwaysTrue(WrongBlobs):
         "test_absent_blob_is_none_not_an_error",
         "test_batches_answer_for_the_absent_too",
         "test_batches_may_be_longer_than_usual",
+        "test_damaged_blob_is_healed_by_the_next_batch",
+        "test_damaged_blob_is_healed_by_the_next_write",
         "test_nothing_is_visible_before_close",
         "test_what_was_deleted_is_absent_after_reopening",
         "test_what_was_deleted_is_absent_or_delete_is_refused",

@@ -349,6 +349,7 @@ class BlobDamageTests(BlobServiceSuite):
         await self.damage(service, digest)
         with pytest.raises(CorruptObject):
             await read_blob(store, digest)
+        assert await store.has_many([digest]) == [False], "who asks first would not write it again"
         assert await write_blob(store, data) == digest
         await assert_reads(store, digest, data)
 
@@ -357,6 +358,7 @@ class BlobDamageTests(BlobServiceSuite):
         await self.damage(service, blob.digest)
         with pytest.raises(CorruptObject):
             await store.get_many([blob.digest])
+        assert await store.has(blob.digest) is False, "who asks first would not put it again"
         await store.put_many([blob])
         await assert_gets(store, [blob.digest], [blob.data])
 
