@@ -1,0 +1,1 @@
+"""Messages of the schemas in protos/tvix_store/explain/v1."""
