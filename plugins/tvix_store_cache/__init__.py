@@ -1,1 +1,1 @@
-"""A combinator that keeps near what it took from far."""
+"""Combinators that keep something near: contents taken from far, what was used last, answers to whether it is there."""

@@ -8,11 +8,13 @@ import pytest
 
 from plugins.cache.far_sides import NAR, CountingService, FailingService, StreamingService
 from tvix_store.capabilities import Capabilities
-from tvix_store.errors import Unavailable
+from tvix_store.checked import CheckedPathInfoService
+from tvix_store.errors import CorruptObject, OutOfSpace, Unavailable, Unsupported
 from tvix_store.path_info import PathInfo, PathInfoService, Signature
 from tvix_store.testing.fixtures import PATH_INFO, PATH_INFO_SIGNED
 from tvix_store.testing.path_info_suite import path_info
-from tvix_store_cache.path_info import CachePathInfoService, WriteTo
+from tvix_store_cache.path_info import CachePathInfoService
+from tvix_store_cache.sides import CachePolicy, WriteTo
 from tvix_store_memory.path_info import MemoryPathInfoService
 
 pytestmark = pytest.mark.anyio
@@ -137,7 +139,7 @@ async def test_get_many_asks_far_for_the_rest_in_one_batch(
 async def test_puts_go_where_they_should(
     near: CountingService, far: CountingService, write_to: str, in_near: bool, in_far: bool
 ) -> None:
-    cache = CachePathInfoService("cache", near, far, WriteTo(write_to))
+    cache = CachePathInfoService("cache", near, far, CachePolicy(WriteTo(write_to)))
     other = path_info(1)
     assert await cache.put(PATH_INFO) == PATH_INFO
     assert list(await cache.put_many([PATH_INFO, other])) == [PATH_INFO, other]
@@ -148,7 +150,7 @@ async def test_puts_go_where_they_should(
 
 async def test_a_put_to_far_replaces_what_near_has(near: CountingService, far: CountingService) -> None:
     await near.put(PATH_INFO)
-    cache = CachePathInfoService("cache", near, far, WriteTo.FAR)
+    cache = CachePathInfoService("cache", near, far, CachePolicy(WriteTo.FAR))
     await cache.put_many([PATH_INFO_SIGNED, path_info(1)])
     assert await cache.get(DIGEST) == PATH_INFO_SIGNED
     assert not holds(near, path_info(1))
@@ -165,6 +167,21 @@ async def test_list_delete_and_statistics_are_of_near(
     await cache.delete([DIGEST, path_info(1).store_path.digest])
     assert (holds(near, PATH_INFO), holds(far, path_info(1))) == (False, True)
     assert cache.capabilities == near.capabilities == Capabilities(list=True, delete=True)
+
+
+@pytest.mark.parametrize("write_to", [WriteTo.FAR, WriteTo.BOTH])
+async def test_where_puts_go_far_what_is_far_is_listed_and_nothing_deleted(
+    near: CountingService, far: CountingService, write_to: WriteTo
+) -> None:
+    cache = CachePathInfoService("cache", near, far, CachePolicy(write_to))
+    await cache.put_many([PATH_INFO, path_info(1)])
+    near.encodings.clear()
+    assert {info async for info in cache.list()} == {PATH_INFO, path_info(1)}
+    assert (await cache.stats()).objects == 2
+    assert [damage async for damage in cache.verify()] == []
+    with pytest.raises(Unsupported):
+        await cache.delete([DIGEST])
+    assert await cache.get(DIGEST) == PATH_INFO
 
 
 # Errors
@@ -199,7 +216,7 @@ async def test_an_error_of_either_side_is_no_missing_metadata(side: str, method:
 
 async def test_what_far_refuses_is_not_near(near: CountingService) -> None:
     far = FailingService(Unavailable("not now"), "put_many")
-    cache = CachePathInfoService("cache", near, far, WriteTo.BOTH)
+    cache = CachePathInfoService("cache", near, far, CachePolicy(WriteTo.BOTH))
     with pytest.raises(Unavailable):
         await cache.put(PATH_INFO)
     assert not holds(near, PATH_INFO)
@@ -285,3 +302,114 @@ async def test_a_fill_goes_on_for_the_readers_that_are_left(
 async def test_nar_calculation_is_that_of_the_sides() -> None:
     cache = CachePathInfoService("cache", MemoryPathInfoService(), MemoryPathInfoService())
     assert cache.nar_calculation() is None
+
+
+# Damage near
+
+
+@pytest.mark.parametrize("method", ["get", "get_many", "get_metadata"])
+async def test_what_is_corrupt_near_is_taken_from_far(far: CountingService, method: str) -> None:
+    near = MemoryPathInfoService()
+    cache = CachePathInfoService("cache", CheckedPathInfoService("near", near), far)
+    await far.put(PATH_INFO)
+    near.encodings[DIGEST] = b"damaged"
+    found = await (cache.get_many([DIGEST]) if method == "get_many" else getattr(cache, method)(DIGEST))
+    assert found == ([PATH_INFO] if method == "get_many" else PATH_INFO)
+    assert near.encodings.get(DIGEST) != b"damaged"
+    assert (await near.get(DIGEST)) == (None if method == "get_metadata" else PATH_INFO)
+
+
+@pytest.mark.parametrize("method", ["get", "get_many", "get_metadata"])
+async def test_what_is_corrupt_near_and_not_far_is_no_miss(far: CountingService, method: str) -> None:
+    near = MemoryPathInfoService()
+    cache = CachePathInfoService("cache", CheckedPathInfoService("near", near), far)
+    near.encodings[DIGEST] = b"damaged"
+    with pytest.raises(CorruptObject):
+        await (cache.get_many([DIGEST]) if method == "get_many" else getattr(cache, method)(DIGEST))
+
+
+async def test_the_rest_of_a_batch_with_damage_is_still_near(far: CountingService) -> None:
+    near = MemoryPathInfoService()
+    cache = CachePathInfoService("cache", CheckedPathInfoService("near", near), far)
+    await far.put(PATH_INFO)
+    await near.put(path_info(1))
+    near.encodings[DIGEST] = b"damaged"
+    digests = [path_info(1).store_path.digest, DIGEST, path_info(2).store_path.digest]
+    assert list(await cache.get_many(digests)) == [path_info(1), PATH_INFO, None]
+
+
+# Failures of near that are let pass
+
+
+@pytest.mark.parametrize("failure", [Unavailable("not now"), OutOfSpace("full")])
+async def test_far_answers_while_near_fails(far: CountingService, failure: Unavailable) -> None:
+    methods = ["get", "get_many", "get_metadata", "open_nar", "put", "put_many"]
+    near = FailingService(failure, *methods)
+    cache = CachePathInfoService("cache", near, far, CachePolicy(WriteTo.FAR, skip_near_errors=True))
+    await far.put(PATH_INFO)
+    assert await cache.get(DIGEST) == PATH_INFO
+    assert await cache.get_many([DIGEST]) == [PATH_INFO]
+    assert await cache.get_metadata(DIGEST) == PATH_INFO
+    assert await cache.open_nar(DIGEST) is not None
+    assert near.encodings == {}
+
+
+async def test_a_put_near_that_fails_is_never_let_pass(far: CountingService) -> None:
+    near = FailingService(OutOfSpace("full"), "put", "put_many")
+    cache = CachePathInfoService("cache", near, far, CachePolicy(skip_near_errors=True))
+    with pytest.raises(OutOfSpace):
+        await cache.put(PATH_INFO)
+
+
+# What far lacked
+
+
+@pytest.fixture
+def remembering(near: CountingService, far: StreamingService) -> CachePathInfoService:
+    return CachePathInfoService("cache", near, far, CachePolicy(WriteTo.FAR, negative_ttl_s=3600))
+
+
+@pytest.mark.parametrize("method", ["get", "get_many", "get_metadata"])
+async def test_what_far_lacked_is_not_asked_for_again(
+    remembering: CachePathInfoService, far: StreamingService, method: str
+) -> None:
+    await (remembering.get_many([DIGEST]) if method == "get_many" else getattr(remembering, method)(DIGEST))
+    assert far.asked.total() == 1
+    assert await remembering.get(DIGEST) is None
+    assert await remembering.get_metadata(DIGEST) is None
+    assert await remembering.open_nar(DIGEST) is None
+    assert await remembering.get_many([DIGEST]) == [None]
+    assert far.asked.total() == 1
+
+
+async def test_what_was_put_is_not_absent_any_more(remembering: CachePathInfoService) -> None:
+    assert await remembering.get(DIGEST) is None
+    await remembering.put(PATH_INFO)
+    assert await remembering.get(DIGEST) == PATH_INFO
+
+
+async def test_what_is_put_while_far_is_asked_is_not_remembered_as_absent(
+    remembering: CachePathInfoService, far: StreamingService
+) -> None:
+    far.may_answer.clear()
+    asking = asyncio.create_task(remembering.get(DIGEST))
+    await far.is_asked.wait()
+    putting = asyncio.create_task(remembering.put(PATH_INFO))
+    far.may_answer.set()
+    await putting
+    await asking
+    assert await remembering.get(DIGEST) == PATH_INFO
+
+
+# Without filling
+
+
+async def test_combined_leaves_near_as_it_is(near: CountingService, far: StreamingService) -> None:
+    combined = CachePathInfoService("combined", near, far, CachePolicy(fills=False))
+    await far.put(PATH_INFO)
+    assert await combined.get(DIGEST) == PATH_INFO
+    assert list(await combined.get_many([DIGEST])) == [PATH_INFO]
+    stream = await combined.open_nar(DIGEST)
+    assert stream is not None
+    assert [piece async for piece in stream.pieces] == NAR
+    assert not holds(near, PATH_INFO)
