@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from types import TracebackType
+from typing import NoReturn, TypeVar
 
 from tvix_store.blob import BlobReader, BlobService, BlobWriter, ChunkMeta
 from tvix_store.config import Kind
@@ -45,7 +46,8 @@ class Call:
 
     Args:
         kind: Of the service.
-        method: Its name; those of what was opened are ``reader.read``, ``writer.write``, ``putter.close`` and the like.
+        method: Its name; those of what was opened are ``reader.read``, ``nar.read``, ``writer.write``, ``putter.close``
+            and the like.
         access: What it does.
         n_objects: How many objects it is about; for methods that go through everything, 0.
         is_repeatable: Whether to make it again after a failure is as good as to make it once.
@@ -100,6 +102,7 @@ class Around(ABC):
 
 _READ = Call(Kind.BLOB, "reader.read")
 _SEEK = Call(Kind.BLOB, "reader.seek")
+_NAR_READ = Call(Kind.PATH_INFO, "nar.read", is_repeatable=False)
 _WRITE = Call(Kind.BLOB, "writer.write", Access.WRITE, is_repeatable=False)
 _WRITER_CLOSE = Call(Kind.BLOB, "writer.close", Access.WRITE, is_repeatable=False)
 _PUTTER_PUT_MANY = Call(Kind.DIRECTORY, "putter.put_many", Access.WRITE, is_repeatable=False)
@@ -121,7 +124,7 @@ class _Reader(BlobReader):
             reader = await self._reader()
             try:
                 return await reader.read(max_bytes)
-            except Exception:
+            except BaseException:  # a read that was cancelled, too, may have moved on
                 await self._drop()
                 raise
 
@@ -153,7 +156,7 @@ class _Reader(BlobReader):
             reader = await self._reader()
             try:
                 await reader.seek(position)
-            except Exception:
+            except BaseException:
                 await self._drop()
                 raise
 
@@ -320,6 +323,38 @@ class AroundDirectoryService(ForwardingDirectoryService):
         await self.around.call(Call(Kind.DIRECTORY, "sync", Access.UPKEEP, 0), self.inner.sync)
 
 
+class _NarPieces(AsyncGenerator[bytes, None]):
+    """The pieces of a NAR, each taken by a call of its own.
+
+    A class, because the end of a generator function that was never begun goes unnoticed.
+    """
+
+    def __init__(self, around: Around, inner: AsyncGenerator[bytes]) -> None:
+        self._around = around
+        self._inner = inner
+
+    async def asend(self, value: None) -> bytes:
+        async def read() -> bytes | None:
+            return await anext(self._inner, None)
+
+        piece = await self._around.call(_NAR_READ, read)
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def athrow(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: object = None,
+        tb: TracebackType | None = None,
+    ) -> NoReturn:
+        await self.aclose()
+        raise typ
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
 class AroundPathInfoService(ForwardingPathInfoService):
     """A path info service with something done around each call.
 
@@ -345,7 +380,8 @@ class AroundPathInfoService(ForwardingPathInfoService):
         return await self.around.call(Call(Kind.PATH_INFO, "get_metadata"), lambda: self.inner.get_metadata(digest))
 
     async def open_nar(self, digest: bytes) -> NarStream | None:
-        return await self.around.call(Call(Kind.PATH_INFO, "open_nar"), lambda: self.inner.open_nar(digest))
+        stream = await self.around.call(Call(Kind.PATH_INFO, "open_nar"), lambda: self.inner.open_nar(digest))
+        return None if stream is None else NarStream(stream.size, _NarPieces(self.around, stream.pieces))
 
     async def get_many(self, digests: Sequence[bytes]) -> Sequence[PathInfo | None]:
         call = Call(Kind.PATH_INFO, "get_many", n_objects=len(digests))

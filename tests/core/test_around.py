@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import TypeVar
 
@@ -16,7 +17,9 @@ from tvix_store.checked import CheckedBlobService
 from tvix_store.digest import B3Digest, HashedBlob
 from tvix_store.errors import CorruptObject, Unavailable
 from tvix_store.forwarding import ForwardingBlobService
+from tvix_store.path_info import NarStream
 from tvix_store.testing import BlobServiceSuite, DirectoryServiceSuite, PathInfoServiceSuite
+from tvix_store.testing.cancelling import cancel_at_once
 from tvix_store_memory.blob import MemoryBlobService
 from tvix_store_memory.directory import MemoryDirectoryService
 from tvix_store_memory.path_info import MemoryPathInfoService
@@ -103,6 +106,46 @@ async def test_a_reader_that_failed_after_a_seek_goes_on_where_it_was() -> None:
     assert reader is not None
     await reader.seek(100_000)
     assert await whole(reader) == DATA[100_000:]
+
+
+async def test_a_read_that_was_cancelled_takes_nothing_away() -> None:
+    class Slow(BytesReader):
+        async def read(self, max_bytes: int = 10_000) -> bytes:
+            piece = await super().read(max_bytes)
+            await asyncio.sleep(0)
+            return piece
+
+    class SlowBlobs(ForwardingBlobService):
+        async def open_read(self, digest: B3Digest) -> BlobReader | None:
+            return Slow(DATA)
+
+    reader = await AroundBlobService(SlowBlobs(MemoryBlobService()), Recorder()).open_read(DIGEST)
+    assert reader is not None
+    await cancel_at_once(reader.read(10_000))
+    assert await whole(reader) == DATA
+
+
+async def test_pieces_of_a_nar_are_calls_too() -> None:
+    closed = asyncio.Event()
+
+    class Streaming(MemoryPathInfoService):
+        async def open_nar(self, digest: bytes) -> NarStream | None:
+            return NarStream(9, self.pieces())
+
+        async def pieces(self) -> AsyncGenerator[bytes]:
+            try:
+                for piece in (b"first", b"last"):
+                    yield piece
+            finally:
+                closed.set()
+
+    recorder = Recorder()
+    stream = await AroundPathInfoService(Streaming(), recorder).open_nar(bytes(20))
+    assert stream is not None
+    assert [piece async for piece in stream.pieces] == [b"first", b"last"]
+    assert recorder.methods == ["open_nar", *["nar.read"] * 3]
+    await stream.pieces.aclose()
+    assert closed.is_set()
 
 
 async def test_what_a_repeated_reader_gives_is_still_checked() -> None:
