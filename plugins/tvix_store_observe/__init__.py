@@ -1,0 +1,1 @@
+"""A combinator that counts, times and traces what goes through it."""
