@@ -22,6 +22,8 @@ from tvix_store.config import (
 )
 from tvix_store.directory import DirectoryService
 from tvix_store.errors import ConfigError, StoreError
+from tvix_store.explain import Explainer
+from tvix_store.explain_entries import EntriesExplainer, RunningEntry
 from tvix_store.frontend import Frontend, Services
 from tvix_store.nar_calculation import FirstNarCalculation, NarCalculationService
 from tvix_store.nar_render import RenderingNarCalculation
@@ -30,7 +32,7 @@ from tvix_store.registry import Registry
 from tvix_store.resource import AsyncResource
 from tvix_store.store_config import SERVICE_KINDS, EntryId, StoreConfig
 
-__all__ = ["BuiltEntry", "Composition"]
+__all__ = ["BuiltEntry", "Composition", "Service"]
 
 T = TypeVar("T")
 
@@ -63,12 +65,20 @@ class Composition(AsyncResource):
     Args:
         config: Its references are followed once more here; a circle or a dangling name is a ConfigError.
         registry: Where anonymous entries find their models.
+        observe: Puts something around each service that is built, such as ``telemetry_observer.observed``; is told the
+            entry's name.
     """
 
-    def __init__(self, config: StoreConfig, registry: Registry) -> None:
-        config.check(registry)
+    def __init__(
+        self,
+        config: StoreConfig,
+        registry: Registry,
+        observe: Callable[[str, Service], Service] | None = None,
+    ) -> None:
+        self.graph = config.check(registry)
         self.config = config
         self.registry = registry
+        self._observe = observe
         self._stack = AsyncExitStack()
         self._built: dict[EntryId, asyncio.Task[Service]] = {}
         self._entries: dict[EntryId, EntryConfig] = {}
@@ -94,6 +104,20 @@ class Composition(AsyncResource):
             ConfigError: A kind has no root.
         """
         return await _Context(self).services()
+
+    def explainer(self) -> Explainer:
+        """What explains the entries that the roots need; once these are built."""
+        graph, running = self.graph, []
+        roots = [self.config.root(kind) for kind in SERVICE_KINDS]
+        used = graph.below(*roots)
+        for entry_id in (*roots, *(entry_id for entry_id in graph.entries if entry_id in used.difference(roots))):
+            task = self._built.get(entry_id)
+            if task is not None and task.done():  # an entry need not have all that it refers to
+                config = graph.entries[entry_id]
+                inner = [str(to) for owner, _, to in graph.edges if owner == entry_id and to.kind is entry_id.kind]
+                in_order = config.reads_in_order
+                running.append(RunningEntry(str(entry_id), entry_id.kind, config.type, task.result(), inner, in_order))
+        return EntriesExplainer(running, self.config.references.hide)
 
     async def entries(self) -> Sequence[BuiltEntry]:
         """Every service, used or not: those with a name, then those that URLs in them stand for.
@@ -175,7 +199,8 @@ class Composition(AsyncResource):
                 service = built if built.relays else CheckedPathInfoService(entry_id.name, built)
             case _:
                 raise self._misbuilt(entry_id, entry, built)
-        return await self._stack.enter_async_context(service)
+        await self._stack.enter_async_context(service)
+        return service if self._observe is None else self._observe(entry_id.name, service)
 
     async def _building(self, entry_id: EntryId, building: Awaitable[T]) -> T:
         """Name the entry once in what goes wrong while it is built."""
@@ -183,7 +208,7 @@ class Composition(AsyncResource):
             return await building
         except StoreError as exc:
             if not str(exc).startswith(f"{self.config.source}: "):
-                exc.args = (f"{self.config.source}: {entry_id}: {exc}", *exc.args[1:])
+                exc.args = (self.config.references.hide(f"{self.config.source}: {entry_id}: {exc}"), *exc.args[1:])
             raise
 
     def _misbuilt(self, entry_id: EntryId, entry: EntryConfig, built: object) -> ConfigError:
@@ -259,7 +284,7 @@ class _Context:
         if (far := path_infos.nar_calculation()) is not None:
             calculation = FirstNarCalculation(far, calculation)
         committing = CommitPointPathInfoService(path_infos, blobs, directories)
-        return Services(blobs, directories, committing, calculation)
+        return Services(blobs, directories, committing, calculation, self._composition.explainer())
 
     async def shared(self, key: Hashable, open_: Callable[[], Awaitable[AbstractAsyncContextManager[T]]]) -> T:
         return await self._composition.shared(key, open_)

@@ -1,7 +1,8 @@
 """Configuration as models: what a plugin subclasses, and what a file, a URL or a preset becomes.
 
 A model that parses an entry also builds what the entry describes. Models come from plugins, are told apart by
-their ``type``, are immutable and refuse unknown keys. Nothing is read from the environment.
+their ``type``, are immutable and refuse unknown keys. They read neither files nor the environment: what a configuration
+refers to was put in before they see it, by `tvix_store.secrets`.
 """
 
 from __future__ import annotations
@@ -100,12 +101,17 @@ class Reference:
         return "://" in self.target
 
 
-_PASSWORD = re.compile(r"(://[^/?#@:]*):[^/?#@]*@")
-_SECRET_PARAMETER = re.compile(r"([?&][^=&#]*(?:secret|password|token)[^=&#]*)=[^&#]*", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^/?#@:]*):(?!\$\{\w+\}@)[^/?#@]*@")  # a variable says nothing
+_SECRET_PARAMETER = re.compile(
+    r"([?&][^=&#]*(?:secret|password|token)[^=&#]*)=(?!\$\{\w+\}(?:[&#]|$))[^&#]*", re.IGNORECASE
+)
 
 
 def redacted(url: str) -> str:
-    """A URL for people to see: without its password, and without parameters whose names tell of a secret."""
+    """A URL for people to see: without its password, and without parameters whose names tell of a secret.
+
+    A variable of the environment in their place, ``${NAME}``, is left there.
+    """
     return _SECRET_PARAMETER.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", url))
 
 
@@ -171,7 +177,8 @@ class ServiceUrl:
 class EntryConfig(BaseModel):
     """One entry of a configuration. Subclasses narrow ``type`` to the literal that is their tag."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
+    # Of all models that are installed, a program needs a few.
 
     type: str
 
@@ -213,6 +220,16 @@ class EntryConfig(BaseModel):
             inner: As for ``capabilities``.
         """
         return iter(())
+
+    @property
+    def reads_in_order(self) -> bool:
+        """Whether a read is answered by the first of its references, as they are declared, that has the object.
+
+        So it is with ``near`` and ``far``, with ``inner`` before others, and where there is only one (this default). Of
+        others it is not known unless they say so.
+        """
+        keys = [reference.key for reference in self.references()]
+        return len(keys) == 1 or keys[:1] == ["inner"] or keys == ["near", "far"]
 
     @property
     def is_shared_between_processes(self) -> bool:
@@ -294,6 +311,11 @@ class PathInfoServiceConfig(EntryConfig, ABC):
 
 class FrontendConfig(EntryConfig, ABC):
     """An entry of ``[frontends]``."""
+
+    @property
+    def shows_metrics(self) -> bool:
+        """Whether somebody can read metrics there, so that the services are to be observed; no, unless a type says."""
+        return False
 
     @abstractmethod
     async def build(self, name: str, context: Context) -> Frontend:

@@ -13,6 +13,7 @@ from tvix_store.blob import BlobReader, BlobService, BlobWriter, ChunkMeta
 from tvix_store.capabilities import Capabilities
 from tvix_store.digest import B3Digest, HashedBlob
 from tvix_store.directory import DirectoryPutter, DirectoryService
+from tvix_store.explain import Explainer
 from tvix_store.limits import SMALL_BLOB_BYTES
 from tvix_store.nar_calculation import NarCalculationService
 from tvix_store.nodes import Directory
@@ -183,3 +184,6 @@ class ForwardingPathInfoService(PathInfoService):
 
     def nar_calculation(self) -> NarCalculationService | None:
         return self.inner.nar_calculation()
+
+    def explainer(self) -> Explainer | None:
+        return self.inner.explainer()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tvix_store.blob import BlobService
 from tvix_store.directory import DirectoryService
+from tvix_store.explain import Explainer
 from tvix_store.nar_calculation import NarCalculationService
 from tvix_store.path_info import PathInfoService
 
@@ -25,6 +26,8 @@ class Services:
     directories: DirectoryService
     path_infos: PathInfoService
     nar_calculation: NarCalculationService
+    explainer: Explainer | None = None
+    """Says which of the entries behind the roots has what; ``None`` if there is no composition behind them."""
 
 
 class Frontend(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tvix_store.config import FrontendConfig
 from tvix_store.errors import ConfigError
@@ -28,6 +28,9 @@ class ListeningFrontendConfig(FrontendConfig):
     unix_listen_uid: int | None = Field(default=None, ge=0, description="Owner of the socket file.")
     unix_listen_gid: int | None = Field(default=None, ge=0, description="Group of the socket file.")
     tcp_reuse_port: bool = Field(default=False, description="Share the port with other processes.")
+    workers: int = Field(
+        default=1, ge=1, le=256, description="Processes that serve, on one TCP port; each keeps about a core busy."
+    )
 
     @classmethod
     def parse_address(cls, text: str) -> ListenAddress:
@@ -46,6 +49,20 @@ class ListeningFrontendConfig(FrontendConfig):
         except ConfigError as exc:
             raise ValueError(str(exc)) from exc
         return text
+
+    @field_validator("workers")
+    @classmethod
+    def _check_workers(cls, workers: int, info: ValidationInfo) -> int:
+        if workers > 1 and "listen" in info.data:  # else there is something wrong with that
+            address = cls.parse_address(info.data["listen"])
+            if address.kind != "tcp" or not address.port:
+                raise ValueError(f"more than one needs a TCP port that is not 0 to share, unlike {address.text!r}")
+        return workers
+
+    @property
+    def shares_port(self) -> bool:
+        """Whether others may listen on the port, too."""
+        return self.tcp_reuse_port or self.workers > 1
 
     @property
     def address(self) -> ListenAddress:

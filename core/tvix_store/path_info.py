@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 from tvix_store.capabilities import Capabilities
 from tvix_store.content_address import ContentAddress
 from tvix_store.errors import CorruptObject, InvalidObject, Unsupported
+from tvix_store.explain import Explainer
 from tvix_store.limits import BATCH_COUNT, U64_MAX
 from tvix_store.nar_calculation import NarCalculationService
 from tvix_store.nixbase32 import encode as nixbase32
@@ -315,6 +316,10 @@ class PathInfoService(AsyncResource):
 
     def nar_calculation(self) -> NarCalculationService | None:
         """The NAR calculation that comes with this service, as a remote store's does; ``None`` otherwise."""
+        return None
+
+    def explainer(self) -> Explainer | None:
+        """What explains the composition that is behind this service, as a remote store's is; ``None`` otherwise."""
         return None
 
 

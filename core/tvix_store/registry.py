@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 import pluggy
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tvix_store import hookspecs
 from tvix_store.config import (
@@ -45,12 +45,12 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     return f"there are: {', '.join(known)}" if known else "there are none"
 
 
-def problems(exc: ValidationError, model: type[EntryConfig]) -> str:
+def problems(exc: ValidationError, model: type[BaseModel]) -> str:
     """What is wrong with an entry, as keys and reasons on one line; values are left out, they may be secrets."""
     return "; ".join(" ".join(reason.split()) for reason in _problems(exc, model))
 
 
-def _problems(exc: ValidationError, model: type[EntryConfig]) -> Iterator[str]:
+def _problems(exc: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     for error in exc.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in error["loc"])
         reason = error["msg"].removeprefix("Value error, ")
@@ -59,6 +59,8 @@ def _problems(exc: ValidationError, model: type[EntryConfig]) -> Iterator[str]:
             yield f"unknown key {key!r}{known}"
         elif error["type"] == "missing":
             yield f"{key} is missing"
+        elif error["type"] == "too_short":
+            yield f"{key}: at least {error['ctx']['min_length']} needed, not {error['ctx']['actual_length']}"
         elif key:
             yield f"{key}: {reason[0].lower()}{reason[1:]}"
         else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
 from tvix_store.blob import BlobService
+from tvix_store.capabilities import Capabilities, Durability
 from tvix_store.config import BlobServiceConfig, Context, ServiceUrl
 from tvix_store.hookspecs import hookimpl
 from tvix_store.limits import KIB
@@ -61,11 +62,14 @@ class FsBlobServiceConfig(BlobServiceConfig):
             raise url.refuse(f"unknown parameter {next(iter(query))!r}: {form}")
         return cls(type="fs", path=url.path, durability=durability)
 
+    def capabilities(self, inner: Mapping[str, Capabilities | None]) -> Capabilities:
+        durability = Durability(self.durability)
+        return Capabilities(list=True, delete=True, chunks=True, verifies=True, compact=True, durability=durability)
+
     def _real_path(self) -> str:
         return os.path.realpath(self.path)
 
     async def build(self, name: str, context: Context) -> BlobService:
-        from tvix_store.capabilities import Durability
         from tvix_store_fs.blob import FsBlobService
         from tvix_store_fs.store import PackStore
 

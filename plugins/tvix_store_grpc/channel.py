@@ -22,6 +22,7 @@ from tvix_store.proto.tvix.castore.protos.rpc_directory_pb2 import GetDirectoryR
 from tvix_store.proto.tvix.store.protos.rpc_pathinfo_pb2 import GetPathInfoRequest
 from tvix_store.proto.tvix_store.batch.v1 import batch_pb2 as batch
 from tvix_store.resource import AsyncResource
+from tvix_store.telemetry import outgoing_headers
 from tvix_store_grpc.endpoint import Endpoint, parse_endpoint
 from tvix_store_grpc.status import ERROR_HEADER, error_class
 
@@ -178,7 +179,9 @@ class Peer(AsyncResource):
         return method
 
     async def _unary(self, path: str, request: bytes) -> bytes:
-        response: bytes = await self._method("unary_unary", path)(request, timeout=self._timeout_s)
+        response: bytes = await self._method("unary_unary", path)(
+            request, timeout=self._timeout_s, metadata=outgoing_headers()
+        )
         return response
 
     async def unary(self, path: str, request: Message, what: str) -> bytes:
@@ -200,7 +203,7 @@ class Peer(AsyncResource):
 
     async def download(self, path: str, request: Message, what: str) -> AsyncIterator[bytes]:
         """Call a method that answers many messages; the same errors as ``unary``. Close the iterator."""
-        call = self._method("unary_stream", path)(request.SerializeToString())
+        call = self._method("unary_stream", path)(request.SerializeToString(), metadata=outgoing_headers())
         try:
             while (raw := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]  # not in the stubs
                 yield raw
@@ -211,11 +214,11 @@ class Peer(AsyncResource):
 
     def upload(self, path: str) -> Any:
         """Start a call of a method that takes many messages; for `Upload`."""
-        return self._method("stream_unary", path)()
+        return self._method("stream_unary", path)(metadata=outgoing_headers())
 
     def exchange(self, path: str) -> Any:
         """Start a call of a method that takes and answers many messages; for `Upload`."""
-        return self._method("stream_stream", path)()
+        return self._method("stream_stream", path)(metadata=outgoing_headers())
 
     # What comes back
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from tvix_store.capabilities import Capabilities
 from tvix_store.errors import CorruptObject
+from tvix_store.explain import Explainer
 from tvix_store.nar_calculation import NarCalculationService, NarDigest
 from tvix_store.nodes import Node
 from tvix_store.path_info import NAR_SHA256_BYTES, PathInfo, PathInfoService
@@ -17,6 +18,7 @@ from tvix_store.proto.tvix.store.protos.rpc_pathinfo_pb2 import (
 from tvix_store.proto.tvix_store.batch.v1 import batch_pb2 as batch
 from tvix_store.wire import decode_path_info, encode_path_info, node_to_message, path_info_to_message
 from tvix_store_grpc.channel import PATH_INFOS, Absent, Peer, Speech
+from tvix_store_grpc.explain import GrpcExplainer
 from tvix_store_grpc.messages import cut, repeated
 from tvix_store_grpc.streams import closing
 from tvix_store_grpc.upload import Upload
@@ -121,6 +123,9 @@ class GrpcPathInfoService(PathInfoService):
 
     def nar_calculation(self) -> NarCalculationService:
         return GrpcNarCalculation(self._peer)
+
+    def explainer(self) -> Explainer:
+        return GrpcExplainer(self._peer)
 
 
 class GrpcNarCalculation(NarCalculationService):

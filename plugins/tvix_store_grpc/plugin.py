@@ -140,7 +140,7 @@ class GrpcFrontendConfig(ListeningFrontendConfig):
 
         options = ServerOptions(
             unix=self.unix_options,
-            tcp_reuse_port=self.tcp_reuse_port,
+            tcp_reuse_port=self.shares_port,
             keepalive_s=self.keepalive_s,
             max_message_bytes=self.max_message_bytes,
             max_streams=self.max_streams,

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from tvix_store.cache_info import CacheInfo
-from tvix_store_http import browse, documents, ls, nar, narinfo, put, uploads
+from tvix_store_http import browse, documents, ls, metrics, nar, narinfo, put, uploads
 from tvix_store_http.errors import answering_errors
 from tvix_store_http.site import Site
 
@@ -17,10 +17,13 @@ __all__ = ["make_app"]
 
 def make_app(site: Site) -> web.Application:
     """The application that serves ``site``."""
-    app = web.Application(middlewares=[answering_errors, _forgetting_narinfos(site)])
+    app = web.Application(middlewares=[metrics.counting(site.metrics), answering_errors, _forgetting_narinfos(site)])
     app.add_routes(_routes(site))
     for module in (narinfo, nar, ls, uploads, put, documents, browse):
         app.add_routes(module.routes(site))
+    if site.options.metrics:
+        app.add_routes(metrics.routes())
+    site.metrics.prime(app)
     return app
 
 

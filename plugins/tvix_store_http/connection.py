@@ -15,7 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
+from tvix_store.telemetry import TRACING
 from tvix_store_http.errors import answer
+from tvix_store_http.metrics import RequestMetrics
 from tvix_store_http.narinfo import HASH_PART
 from tvix_store_http.narinfo_cache import NarinfoCache
 
@@ -45,19 +47,23 @@ class Connections:
         server: aiohttp's, for what is not answered here.
         settings: Of its connections; what `aiohttp.web.RequestHandler` takes.
         narinfos: What is answered here; ``None`` leaves everything to aiohttp.
+        metrics: Where that is counted.
     """
 
-    def __init__(self, server: web.Server, settings: Mapping[str, Any], narinfos: NarinfoCache | None) -> None:
+    def __init__(
+        self, server: web.Server, settings: Mapping[str, Any], narinfos: NarinfoCache | None, metrics: RequestMetrics
+    ) -> None:
         self._server = server
         self._settings = settings
         self._narinfos = narinfos if _IS_KNOWN else None
+        self._metrics = metrics
         self._open: set[_Connection] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
 
     def __call__(self) -> asyncio.Protocol:
         """The protocol for a new connection."""
-        return _Connection(self, self._server, self._settings, self._narinfos)
+        return _Connection(self, self._server, self._settings, self._narinfos, self._metrics)
 
     def opened(self, connection: _Connection) -> None:
         """Called when a connection is made."""
@@ -88,14 +94,21 @@ class Connections:
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_connections", "_has_had_bodies", "_narinfos")
+    __slots__ = ("_connections", "_has_had_bodies", "_is_finishing", "_metrics", "_narinfos")
 
     def __init__(
-        self, connections: Connections, server: web.Server, settings: Mapping[str, Any], narinfos: NarinfoCache | None
+        self,
+        connections: Connections,
+        server: web.Server,
+        settings: Mapping[str, Any],
+        narinfos: NarinfoCache | None,
+        metrics: RequestMetrics,
     ) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **settings)
         self._connections = connections
         self._narinfos = narinfos
+        self._metrics = metrics
+        self._is_finishing = False
         self._has_had_bodies = False  # so that what arrives next may be a part of something
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -111,8 +124,14 @@ class _Connection(web.RequestHandler):
             asked = _NARINFO.fullmatch(data)
             if asked is None:
                 self._has_had_bodies = _WITHOUT_BODY.fullmatch(data) is None
-            elif (response := self._narinfos.get(asked[1])) is not None and self._is_idle():
+            elif (
+                (response := self._narinfos.get(asked[1])) is not None
+                and self._is_idle()
+                and not _continues_trace(data)
+            ):
                 assert self.transport is not None
+                self._metrics.narinfos.value += 1
+                self._metrics.narinfo_bytes.value += len(response)
                 self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
                 self.transport.write(response)
                 return
@@ -150,13 +169,25 @@ class _Connection(web.RequestHandler):
         return response
 
     def finish(self) -> None:
-        """End the connection once the request that is under way has been answered."""
+        """End the connection once the request that is under way, of which more may have to come, was answered."""
         if _IS_KNOWN and self._waiter is not None and not self._messages:
             self.force_close()
-        else:
-            self.close()
+        else:  # not close(): after that, aiohttp takes no more of the request
+            self._is_finishing = True
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if self._is_finishing:
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
 
     def abort(self) -> None:
         """End the connection now."""
         if self.transport is not None:
             self.transport.abort()
+
+
+def _continues_trace(request: bytes) -> bool:
+    """Whether there are traces, and the client wants to see this request in one of its own."""
+    return TRACING.tracer is not None and b"\ntraceparent:" in request.lower()

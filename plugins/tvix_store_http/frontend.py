@@ -98,7 +98,9 @@ class HttpFrontend(Frontend):
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
             assert runner.server is not None
-            connections = Connections(runner.server, settings, None if is_logged else self._site.narinfos)
+            connections = Connections(
+                runner.server, settings, None if is_logged else self._site.narinfos, self._site.metrics
+            )
             sockets, url = stack.enter_context(
                 listening(self._address, self._options.unix, reuse_port=self._options.tcp_reuse_port)
             )

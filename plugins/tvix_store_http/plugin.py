@@ -63,6 +63,9 @@ class HttpFrontendConfig(ListeningFrontendConfig):
     encodings: Annotated[tuple[Literal["zstd", "br", "gzip"], ...], Field(strict=False)] = Field(
         default=(), description="Content codings to send whole NARs in, the preferred one first; [] sends them plain."
     )
+    metrics: bool | None = Field(
+        default=None, description="Serve /metrics for Prometheus; unset: where other machines cannot reach the address."
+    )
     narinfo_cache_s: float = Field(
         default=1.0, ge=0, le=3600, description="How long a narinfo is served from memory after it was looked up."
     )
@@ -101,6 +104,10 @@ class HttpFrontendConfig(ListeningFrontendConfig):
         default=30 * 86400.0, gt=0, description="How long an uploaded NAR is remembered that no narinfo has named."
     )
 
+    @property
+    def shows_metrics(self) -> bool:
+        return self.address.is_local if self.metrics is None else self.metrics
+
     async def build(self, name: str, context: Context) -> Frontend:
         from tvix_store_http.frontend import HttpFrontend, ServerOptions
         from tvix_store_http.site import SiteOptions
@@ -110,7 +117,7 @@ class HttpFrontendConfig(ListeningFrontendConfig):
             raise ConfigError("require_signatures without public_keys would refuse every upload with a signature")
         server = ServerOptions(
             unix=self.unix_options,
-            tcp_reuse_port=self.tcp_reuse_port,
+            tcp_reuse_port=self.shares_port,
             keepalive_s=self.keepalive_s,
             drain_s=self.drain_s,
             buffer_bytes=self.buffer_bytes,
@@ -121,6 +128,7 @@ class HttpFrontendConfig(ListeningFrontendConfig):
             want_mass_query=self.want_mass_query,
             nar_url=self.nar_url,
             castore_nars=self.castore_nars,
+            metrics=self.shows_metrics,
             encodings=self.encodings,
             narinfo_cache_s=self.narinfo_cache_s,
             nar_copies_bytes=self.nar_copies_bytes,

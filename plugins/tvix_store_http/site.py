@@ -11,6 +11,7 @@ from tvix_store.limits import MIB
 from tvix_store.signing import PublicKey
 from tvix_store.store_path import STORE_DIR
 from tvix_store_http.catalog import Catalog
+from tvix_store_http.metrics import RequestMetrics
 from tvix_store_http.nar_copies import NarCopies
 from tvix_store_http.nar_names import NarNames
 from tvix_store_http.narinfo_cache import NarinfoCache
@@ -37,6 +38,7 @@ class SiteOptions:
         nar_url: What narinfos name their NARs by.
         encodings: Content codings that NARs are sent in to clients which accept them, the preferred one first.
         castore_nars: Serve NARs of any node that a client can name.
+        metrics: Show those of the process.
         narinfo_cache_s: How long a narinfo is served from memory after it was looked up.
         nar_copies_bytes: How much of rendered NARs is kept on disk.
         nar_copies_dir: Where.
@@ -59,6 +61,7 @@ class SiteOptions:
     nar_url: NarUrl = "nar-hash"
     encodings: tuple[str, ...] = ()
     castore_nars: bool = True
+    metrics: bool = True
     narinfo_cache_s: float = 1.0
     nar_copies_bytes: int = 4096 * MIB
     nar_copies_dir: str = "/var/tmp"
@@ -91,6 +94,7 @@ class Site:
         trees: Those of the NARs that are being sent.
         copies: NARs that were rendered; closed by whoever serves the site.
         catalog: Which paths there are; closed by whoever serves the site.
+        metrics: Of the requests.
     """
 
     name: str
@@ -104,6 +108,7 @@ class Site:
     trees: Trees = field(init=False)
     copies: NarCopies = field(init=False)
     catalog: Catalog = field(init=False)
+    metrics: RequestMetrics = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "narinfos", NarinfoCache(self.options.narinfo_cache_s))
@@ -112,3 +117,4 @@ class Site:
         copies = NarCopies(options.nar_copies_dir, options.nar_copies_bytes, options.nar_copies_after)
         object.__setattr__(self, "copies", copies)
         object.__setattr__(self, "catalog", Catalog(self.services.path_infos))
+        object.__setattr__(self, "metrics", RequestMetrics(self.name))

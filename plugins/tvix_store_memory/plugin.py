@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 from tvix_store.blob import BlobService
+from tvix_store.capabilities import Capabilities
 from tvix_store.config import (
     BlobServiceConfig,
     Context,
@@ -29,6 +30,13 @@ class _MemoryConfig(EntryConfig):
         if url.transport or url.host or url.path:
             raise url.refuse("a memory service has neither host nor path, write memory://")
         return cls(type="memory")
+
+    def capabilities(self, inner: Mapping[str, Capabilities | None]) -> Capabilities:
+        return Capabilities(list=True, delete=True)
+
+    @property
+    def is_shared_between_processes(self) -> bool:
+        return False
 
 
 class MemoryBlobServiceConfig(_MemoryConfig, BlobServiceConfig):

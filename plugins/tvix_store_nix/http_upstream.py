@@ -17,6 +17,7 @@ from tvix_store.compression import decompressed
 from tvix_store.errors import ConfigError, DanglingReference, InvalidObject, LimitExceeded, Unavailable
 from tvix_store.limits import MIB, PIECE_BYTES
 from tvix_store.nixbase32 import shown
+from tvix_store.telemetry import outgoing_headers
 from tvix_store_nix.credentials import Credentials, without_credentials
 from tvix_store_nix.download import Changed, Download, content_encoding
 from tvix_store_nix.retrying import Backoff, Trouble, may_pass, parse_retry_after
@@ -190,7 +191,7 @@ class HttpUpstream(Upstream):
         try:
             return await self._opened().get(
                 URL(url, encoded=True),
-                headers={**headers, **self._credentials.headers(url)},
+                headers={**headers, **dict(outgoing_headers()), **self._credentials.headers(url)},
                 allow_redirects=False,
                 proxy=options.proxy,
                 ssl=self._ssl,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tvix_store.blob import BlobService
+from tvix_store.capabilities import Capabilities
 from tvix_store.directory import DirectoryService
 from tvix_store.errors import Unsupported
 from tvix_store.frontend import Services
@@ -41,6 +42,10 @@ class NixPathInfoService(PathInfoService):
         self._narinfos = NarInfos(name, upstream, policy)
         services = Services(blobs, directories, self, RenderingNarCalculation(blobs, directories))
         self._fetches = Fetches(name, upstream, services, options, self._narinfos.forget)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(put=False)
 
     async def get(self, digest: bytes) -> PathInfo | None:
         narinfo = await self._narinfos.get(digest)

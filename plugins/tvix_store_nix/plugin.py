@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from tvix_store.capabilities import Capabilities
 from tvix_store.config import (
     BlobServiceRef,
     Context,
@@ -122,6 +123,15 @@ class NixPathInfoServiceConfig(PathInfoServiceConfig):
             blob_service=references.get("blob_service", "root"),
             directory_service=references.get("directory_service", "root"),
         )
+
+    def capabilities(self, inner: Mapping[str, Capabilities | None]) -> Capabilities:
+        return Capabilities(put=False)
+
+    def misfits(self, inner: Mapping[str, Capabilities | None]) -> Iterator[tuple[str, str]]:
+        for key in ("blob_service", "directory_service"):
+            stated = inner[key]
+            if stated is not None and not stated.put:
+                yield key, "it does not take puts, and what is fetched is put there"
 
     async def build(self, name: str, context: Context) -> PathInfoService:
         import asyncio

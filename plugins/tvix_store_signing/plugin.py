@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from tvix_store.capabilities import Capabilities
 from tvix_store.config import Context, PathInfoServiceConfig, PathInfoServiceRef
 from tvix_store.hookspecs import hookimpl
 from tvix_store.path_info import PathInfoService
@@ -32,6 +33,14 @@ class KeyfileSigningPathInfoServiceConfig(PathInfoServiceConfig):
         if not value or (isinstance(value, list) and "" in value):
             raise ValueError("the name of a key file is missing")
         return value
+
+    def capabilities(self, inner: Mapping[str, Capabilities | None]) -> Capabilities | None:
+        return inner["inner"]
+
+    def misfits(self, inner: Mapping[str, Capabilities | None]) -> Iterator[tuple[str, str]]:
+        stated = inner["inner"]
+        if stated is not None and not stated.put:
+            yield "inner", "it does not take puts, so nothing would ever be signed"
 
     async def build(self, name: str, context: Context) -> PathInfoService:
         from tvix_store.signing import SecretKey

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tvix_store.blob import BlobService
+from tvix_store.capabilities import Capabilities, Durability
 from tvix_store.config import (
     BlobServiceConfig,
     Context,
@@ -85,12 +87,19 @@ class _SqliteConfig(EntryConfig):
             max_readers=int(readers),
         )
 
+    def capabilities(self, inner: Mapping[str, Capabilities | None]) -> Capabilities:
+        durability = Durability.NONE if self.is_temporary else Durability(self.durability)
+        return Capabilities(list=True, delete=True, durability=durability)
+
+    @property
+    def is_shared_between_processes(self) -> bool:
+        return not self.is_temporary
+
     def _real_path(self) -> str | None:
         return None if self.path is None else os.path.realpath(self.path)
 
     async def _database(self, context: Context) -> Database:
         """The database; one for all entries of the composition that say the same about the same file."""
-        from tvix_store.capabilities import Durability
         from tvix_store_sqlite.database import Database
 
         path = self._real_path()
@@ -105,6 +114,9 @@ class _SqliteConfig(EntryConfig):
 
 class SqliteBlobServiceConfig(_SqliteConfig, BlobServiceConfig):
     """Blobs in a SQLite database; large ones cut into chunks that they share."""
+
+    def capabilities(self, inner: Mapping[str, Capabilities | None]) -> Capabilities:
+        return replace(super().capabilities(inner), chunks=True)
 
     async def build(self, name: str, context: Context) -> BlobService:
         from tvix_store_sqlite.blob import SqliteBlobService

@@ -1,7 +1,8 @@
 """NARs and narinfos over HTTP against Debian's nginx, which serves the same NARs and narinfos as static files.
 
 The store is ``fs`` and ``sqlite`` with paths made of the largest folders below some trees, about ``--mib`` in all, and
-``--narinfos`` more path infos. Both servers run by themselves, nginx with one process as ours is. What is measured:
+``--narinfos`` more path infos. Both servers run by themselves, nginx with one process as ours is, unless
+``--workers`` are more. What is measured:
 
 - all NARs, one after the other, by 1, 4 and 16 connections at once, each of which takes all of them and begins with
   another one, three times from a server that has just been started: rendered, rendered and copied, from the copies;
@@ -125,7 +126,7 @@ def urls(directory: Path) -> tuple[str, str, str]:
 
 
 @contextlib.contextmanager
-def store(directory: Path, name: str, settings: str = "") -> Iterator[tuple[str, int]]:
+def store(directory: Path, name: str, settings: str = "", workers: int = 1) -> Iterator[tuple[str, int]]:
     """Our server; its URL and process."""
     port = free_port()
     config = directory / f"{name}.toml"
@@ -137,8 +138,9 @@ def store(directory: Path, name: str, settings: str = "") -> Iterator[tuple[str,
             ("pathinfo", f'type = "sqlite"\npath = "{directory}/store.sqlite"'),
         )
     )
-    config.write_text(f'{entries}[frontends.http]\ntype = "http"\nlisten = "127.0.0.1:{port}"\n{settings}')
-    with process(TVIX_STORE, "run", str(config), port=port) as pid:
+    frontend = f'[frontends.http]\ntype = "http"\nlisten = "127.0.0.1:{port}"\nworkers = {workers}\n'
+    config.write_text(f"{entries}{frontend}{settings}")
+    with process(TVIX_STORE, "run", str(config), port=port, listeners=workers) as pid:
         yield f"http://127.0.0.1:{port}", pid
 
 
@@ -159,12 +161,12 @@ def nginx(directory: Path) -> Iterator[tuple[str, int]]:
 
 
 @contextlib.contextmanager
-def process(*command: str, port: int) -> Iterator[int]:
-    """Run a server until it is not wanted any more; its process, once it listens."""
+def process(*command: str, port: int, listeners: int = 1) -> Iterator[int]:
+    """Run a server until it is not wanted any more; its process, once so many listen."""
     running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            if count_listeners(port) == listeners:
                 break
             if running.poll() is not None:
                 raise SystemExit(f"{command[0]} has ended")
@@ -173,6 +175,12 @@ def process(*command: str, port: int) -> Iterator[int]:
     finally:
         running.send_signal(signal.SIGTERM)
         running.wait()
+
+
+def count_listeners(port: int) -> int:
+    """How many sockets listen on a port of 127.0.0.1."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]]
+    return sum(row[1] == f"0100007F:{port:04X}" and row[3] == "0A" for row in rows)
 
 
 def free_port() -> int:
@@ -238,27 +246,38 @@ def requests_per_second(url: str, names: Sequence[str], directory: Path, connect
     return float(next(line.split()[1] for line in out.splitlines() if line.startswith("Requests/sec")))
 
 
+def with_workers(pid: int) -> list[int]:
+    """A process and those that it has started."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    return [pid, *(int(child) for path in children for child in path.read_text(encoding="utf-8").split())]
+
+
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system time of a process and its workers so far."""
+    stats = [Path(f"/proc/{one}/stat").read_text(encoding="utf-8") for one in with_workers(pid)]
+    fields = [stat.rpartition(")")[2].split() for stat in stats]
+    return sum(int(of_one[11]) + int(of_one[12]) for of_one in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_mib(pid: int) -> int:
-    """Peak of resident memory since ``reset_peak``."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines())
-    return int(status["VmHWM"].removesuffix("kB")) // 1024
+    """Peak of resident memory since ``reset_peak``; with workers, the sum of their peaks."""
+    kib = 0
+    for one in with_workers(pid):
+        lines = Path(f"/proc/{one}/status").read_text(encoding="utf-8").splitlines()
+        kib += int(dict(line.split(":", 1) for line in lines)["VmHWM"].removesuffix("kB"))
+    return kib // 1024
 
 
 def reset_peak(pid: int) -> None:
     """Have the peak begin with what is in memory now."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="utf-8")
+    for one in with_workers(pid):
+        Path(f"/proc/{one}/clear_refs").write_text("5", encoding="utf-8")
 
 
 # --- the comparison -------------------------------------------------------------------------------------------------
 
 
-def compare_nars(directory: Path, infos: Sequence[bytes], runs: int, settings: str) -> None:
+def compare_nars(directory: Path, infos: Sequence[bytes], runs: int, settings: str, workers: int) -> None:
     """All NARs, by so many connections, three times from each server."""
     print(f"{'NARs':22} {'nginx':>12} {'store':>12} {'speed':>7} {'CPU':>9} {'peak':>9}")
     with nginx(directory) as (peer, _):
@@ -266,7 +285,7 @@ def compare_nars(directory: Path, infos: Sequence[bytes], runs: int, settings: s
         for connections in CONNECTIONS:
             figures: dict[str, list[tuple[float, float, float, float]]] = {"first": [], "second": [], "third": []}
             for _ in range(runs):
-                with store(directory, "nars", settings) as (ours, pid):
+                with store(directory, "nars", settings, workers) as (ours, pid):
                     our_paths = nar_paths(directory, ours, infos, is_ours=True)
                     for column in figures.values():
                         their_seconds, n_bytes = download(peer, theirs_paths, connections)
@@ -287,7 +306,7 @@ def compare_nars(directory: Path, infos: Sequence[bytes], runs: int, settings: s
                 )
 
 
-def compare_narinfos(directory: Path, names: Sequence[str], runs: int) -> None:
+def compare_narinfos(directory: Path, names: Sequence[str], runs: int, workers: int) -> None:
     """Requests for narinfos per second."""
     print(f"{'narinfos':34} {'nginx':>9} {'store':>9} {'ratio':>6}")
     cases = (
@@ -297,7 +316,7 @@ def compare_narinfos(directory: Path, names: Sequence[str], runs: int) -> None:
     )
     with nginx(directory) as (peer, _):
         for index, (label, asked, settings) in enumerate(cases):
-            with store(directory, f"narinfos-{index}", settings) as (ours, _):
+            with store(directory, f"narinfos-{index}", settings, workers) as (ours, _):
                 rates = [
                     (requests_per_second(peer, asked, directory), requests_per_second(ours, asked, directory))
                     for _ in range(runs)
@@ -316,6 +335,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="counted runs (default: %(default)s)")
     parser.add_argument("--only", choices=["nars", "narinfos"], help="measure only these")
     parser.add_argument("--settings", default="", help="keys of the frontend while NARs are measured, with ; between")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the store (default: %(default)s)")
     options = parser.parse_args()
     with scratch() as directory:
         paths = folders(options.trees, options.mib * 2**20)
@@ -325,9 +345,9 @@ def main() -> None:
         sizes = [NarInfo.parse(data).metadata.nar_size for data in infos]
         print(f"{len(sizes)} NARs, {sum(sizes) / 2**20:.0f} MiB; {len(os.sched_getaffinity(0))} cores", flush=True)
         if options.only != "narinfos":
-            compare_nars(directory, infos, options.runs, options.settings.replace(";", "\n"))
+            compare_nars(directory, infos, options.runs, options.settings.replace(";", "\n"), options.workers)
         if options.only != "nars":
-            compare_narinfos(directory, list(narinfos), options.runs)
+            compare_narinfos(directory, list(narinfos), options.runs, options.workers)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,9 @@ def test_url_parameter_given_twice_is_refused() -> None:
         ("s3://host?region=eu&Token=hunter2#x", "s3://host?region=eu&Token=***#x"),
         ("grpc+http://[::1]:8000?wait-connect=1", "grpc+http://[::1]:8000?wait-connect=1"),
         ("grpc+unix:///a:b@c", "grpc+unix:///a:b@c"),
+        ("s3://user:${NAME}@host?token=${NAME}&region=eu", "s3://user:${NAME}@host?token=${NAME}&region=eu"),
+        ("s3://host?region=eu&token=${NAME}", "s3://host?region=eu&token=${NAME}"),
+        ("s3://user:${A}${B}@host?token=x${NAME}", "s3://user:***@host?token=***"),
     ],
 )
 def test_secrets_in_urls_are_not_shown(url: str, shown: str) -> None:

@@ -77,7 +77,10 @@ def test_a_file_that_cannot_be_read(registry: Registry, tmp_path: Path, name: st
     ("text", "message"),
     [
         ("[blobservice.root]", "unknown table [blobservice]; did you mean 'blobservices'? There are: "),
-        ("x = 1", "unknown table [x]; there are: blobservices, directoryservices, frontends, pathinfoservices"),
+        (
+            "x = 1",
+            "unknown key 'x'; there are: blobservices, directoryservices, frontends, options, pathinfoservices, preset",
+        ),
         ("blobservices = 3", "[blobservices] must be a table of entries, such as [blobservices.root]"),
         ("[[blobservices]]", "[blobservices] must be a table of entries"),
         ("[blobservices]\nroot = 'plain://'", "[blobservices.root] must be a table with a type"),
@@ -159,7 +162,7 @@ def test_root_as_a_reference_means_default_where_there_is_no_root(registry: Regi
         directory_service = "plain://"
         """,
     )
-    targets = [str(target) for _, _, target in config.check(registry)]
+    targets = [str(target) for _, _, target in config.check(registry).edges]
     assert targets == ["[blobservices.default]", "[pathinfoservices.default] directory_service"]
 
 
@@ -210,7 +213,7 @@ def test_references_by_name_and_url_are_followed(registry: Registry) -> None:
         type = "plain"
         """,
     )
-    assert [f"{owner} {reference.key} -> {target}" for owner, reference, target in config.check(registry)] == [
+    assert [f"{owner} {reference.key} -> {target}" for owner, reference, target in config.check(registry).edges] == [
         "[blobservices.root] near -> [blobservices.disk]",
         "[blobservices.root] far -> [blobservices.root] far",
         "[blobservices.root] far near -> [blobservices.disk]",
@@ -326,7 +329,7 @@ def test_one_entry_may_be_referred_to_often(registry: Registry) -> None:
         type = "plain"
         """,
     )
-    assert len(config.check(registry)) == 7
+    assert len(config.check(registry).edges) == 7
 
 
 # --- the schema ---
@@ -393,6 +396,22 @@ def test_the_schema_has_the_descriptions_of_the_models(registry: Registry) -> No
     schema = json_schema(registry)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["$defs"]["PairBlobs"]["description"] == "Two blob services, built at the same time."
+
+
+@pytest.mark.parametrize(
+    ("entry", "good"),
+    [
+        ({"type": "plain", "secret": {"file": "/a"}}, True),
+        ({"type": "plain", "secret": {"file": "/a", "more": 1}}, False),
+        ({"type": {"file": "/a"}}, False),
+        ({"type": "plain", "max_bytes": {"file": "/a"}}, False),
+        ({"type": "many", "members": ["a", {"file": "/a"}], "fallback": {"file": "/b"}}, True),
+        ({"type": "many", "by_name": {"file": "a"}}, True),
+    ],
+)
+def test_the_schema_lets_files_stand_for_strings(registry: Registry, entry: dict[str, Any], good: bool) -> None:
+    schema = json_schema(registry)
+    assert accepts(schema, {"blobservices": {"root": entry}}, schema) is good
 
 
 def test_an_interface_without_types_has_a_schema() -> None:

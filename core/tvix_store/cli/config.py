@@ -9,41 +9,58 @@ from pathlib import Path
 import click
 import tomli_w
 
+from tvix_store.cli.explain import explain
+from tvix_store.cli.logs import keep_out
 from tvix_store.cli.stores import default_state_dir, embedded_default
 from tvix_store.composition import Composition
-from tvix_store.config import Kind, redacted
+from tvix_store.config import redacted
+from tvix_store.config_graph import Drawing
 from tvix_store.config_schema import json_schema
 from tvix_store.registry import Registry
-from tvix_store.store_config import SERVICE_KINDS, EntryId, StoreConfig
+from tvix_store.store_config import SERVICE_KINDS, StoreConfig
+from tvix_store.worker_check import check_workers
 
 __all__ = ["config"]
 
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 
 
-@click.group(short_help="Check, show and draw configurations.")
+@click.group(short_help="Check, show, draw and explain configurations.")
 def config() -> None:
-    """Check, show and draw configurations. Without FILE, the embedded default of `run` is meant."""
+    """Check, show, draw and explain configurations. Without FILE, the embedded default of `run` is meant."""
+
+
+config.add_command(explain)
 
 
 def _load(file: Path | None, registry: Registry) -> StoreConfig:
-    return StoreConfig.load(file, registry) if file else embedded_default(registry, default_state_dir())
+    if file is None:
+        return embedded_default(registry, default_state_dir())
+    loaded = StoreConfig.load(file, registry)
+    keep_out(loaded.references.hide)
+    return loaded
 
 
 @config.command(short_help="Say whether a configuration can work.")
 @_file
 @click.option("--build", is_flag=True, help="Also open the stores, as `run` does.")
 def check(file: Path | None, build: bool) -> None:
-    """Read FILE, follow its references, and report the first mistake; the exit status is 2 then."""
+    """Read FILE, follow its references, and report the first mistake; the exit status is 2 then.
+
+    An entry that nobody needs is no mistake, but is named.
+    """
     registry = Registry.load()
     store_config = _load(file, registry)
-    edges = store_config.check(registry)
+    graph = store_config.check(registry)
     for kind in SERVICE_KINDS:
         store_config.root(kind)
+    check_workers(store_config, registry)
     if build:
         asyncio.run(_build(store_config, registry))
+    for entry_id in store_config.unused(graph):
+        print(f"{store_config.source}: {entry_id} is not used: no root or frontend refers to it")
     count = sum(len(by_name) for by_name in store_config.entries.values())
-    print(f"{store_config.source}: {count} entries, {len(edges)} references, no mistakes")
+    print(f"{store_config.source}: {count} entries, {len(graph.edges)} references, no mistakes")
 
 
 async def _build(store_config: StoreConfig, registry: Registry) -> None:
@@ -54,12 +71,17 @@ async def _build(store_config: StoreConfig, registry: Registry) -> None:
 @config.command(short_help="Print a configuration in full.")
 @_file
 def show(file: Path | None) -> None:
-    """Print FILE as TOML with every default filled in, and secrets masked."""
-    document: dict[str, dict[str, object]] = {}
-    for entry_id, entry in _load(file, Registry.load()):
+    """Print FILE as TOML: with its preset as entries, with every default filled in, and with secrets masked.
+
+    What it takes from the environment and from files is printed as it is written there.
+    """
+    store_config = _load(file, Registry.load())
+    document: dict[str, dict[str, dict[str, object]]] = {}
+    for entry_id, entry in store_config:
         settings = entry.model_dump(mode="json", exclude_none=True)
-        document.setdefault(entry_id.kind.value, {})[entry_id.name] = _masked(settings)
-    print(tomli_w.dumps(document), end="")
+        document.setdefault(entry_id.kind.value, {})[entry_id.name] = settings
+    written = store_config.references.as_written(document)
+    print(tomli_w.dumps({table: _masked(entries) for table, entries in written.items()}), end="")
 
 
 def _masked(value: object) -> object:
@@ -84,48 +106,8 @@ def schema() -> None:
 @_file
 @click.option("--format", "format_", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True)
 def graph(file: Path | None, format_: str) -> None:
-    """Print FILE as a graph: a node for each entry, an arrow for each reference."""
+    """Print FILE as a graph: a node for each entry, an arrow for each reference. Roots have another border."""
     registry = Registry.load()
     store_config = _load(file, registry)
-    references = store_config.check(registry)
-    labels = {entry_id: f"{entry_id.name} ({entry.type})" for entry_id, entry in store_config}
-    for _, reference, target in references:
-        labels.setdefault(target, redacted(reference.target))
-    edges = [(owner, reference.key, target) for owner, reference, target in references]
-    for frontend in store_config.entries.get(Kind.FRONTEND, {}):
-        served = EntryId(Kind.FRONTEND, frontend)
-        edges += [(served, "serves", store_config.root(kind)) for kind in SERVICE_KINDS]
-    print(_mermaid(labels, edges) if format_ == "mermaid" else _dot(labels, edges))
-
-
-def _mermaid(labels: dict[EntryId, str], edges: list[tuple[EntryId, str, EntryId]]) -> str:
-    numbers = {entry_id: f"n{index}" for index, entry_id in enumerate(labels)}
-    lines = ["flowchart LR"]
-    for kind in Kind:
-        members = [entry_id for entry_id in labels if entry_id.kind is kind]
-        if members:
-            lines.append(f"    subgraph {kind.value}")
-            lines += [f'        {numbers[member]}["{_quoted(labels[member], "#quot;")}"]' for member in members]
-            lines.append("    end")
-    lines += [f"    {numbers[owner]} -->|{key}| {numbers[target]}" for owner, key, target in edges]
-    return "\n".join(lines)
-
-
-def _dot(labels: dict[EntryId, str], edges: list[tuple[EntryId, str, EntryId]]) -> str:
-    numbers = {entry_id: f"n{index}" for index, entry_id in enumerate(labels)}
-    lines = ["digraph {", "    rankdir=LR;", "    node [shape=box];"]
-    for kind in Kind:
-        members = [entry_id for entry_id in labels if entry_id.kind is kind]
-        if members:
-            lines.append(f'    subgraph cluster_{kind.value} {{ label="{kind.value}";')
-            lines += [
-                f'        {numbers[member]} [label="{_quoted(labels[member], chr(92) + chr(34))}"];'
-                for member in members
-            ]
-            lines.append("    }")
-    lines += [f'    {numbers[owner]} -> {numbers[target]} [label="{key}"];' for owner, key, target in edges]
-    return "\n".join([*lines, "}"])
-
-
-def _quoted(label: str, quote: str) -> str:
-    return label.replace('"', quote)
+    drawing = Drawing(store_config, store_config.check(registry))
+    print(drawing.mermaid() if format_ == "mermaid" else drawing.dot())

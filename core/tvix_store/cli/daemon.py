@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -74,4 +75,4 @@ def daemon(stores: StoreOptions, tcp_keepalive: str | None, **listen: Any) -> No
     document = {Kind.FRONTEND.value: {"daemon": {"type": "grpc", **given}}}
     frontends = StoreConfig.parse(document, registry, "command line")
     entries = {**config.entries, Kind.FRONTEND: frontends.entries[Kind.FRONTEND]}
-    asyncio.run(serve(StoreConfig(config.source, entries), registry))
+    asyncio.run(serve(replace(config, entries=entries), registry))

@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -80,7 +80,7 @@ class CacheSource:
         added = StoreConfig.parse({_ENTRY.kind.value: {_ENTRY.name: settings}}, registry, "command line")
         config = stores.store_config(registry)
         entries = {kind: {**config.entries.get(kind, {}), **by_name} for kind, by_name in added.entries.items()}
-        async with Composition(StoreConfig(config.source, entries), registry) as composition:
+        async with Composition(replace(config, entries=entries), registry) as composition:
             services = await stores.services(composition)
             cache = await composition.service(_ENTRY, entries[_ENTRY.kind][_ENTRY.name], None)
             assert isinstance(cache, PathInfoService)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-__all__ = ["LEVELS", "report", "set_up_logging"]
+__all__ = ["LEVELS", "keep_out", "report", "set_up_logging"]
 
 logger = logging.getLogger("tvix_store")
 
@@ -33,6 +34,18 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
+class _HidingFormatter(logging.Formatter):
+    """Takes out of the lines of another one what must not be shown."""
+
+    def __init__(self, inner: logging.Formatter, hide: Callable[[str], str]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.hide = hide
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.hide(self.inner.format(record))
+
+
 def set_up_logging(level: str, format_: str) -> None:
     """Send what is logged to stderr.
 
@@ -48,10 +61,22 @@ def set_up_logging(level: str, format_: str) -> None:
         logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
+def keep_out(hide: Callable[[str], str]) -> None:
+    """Pass all that is logged and reported from now on through ``hide``, which takes out what must not be shown."""
+    for handler in logging.getLogger().handlers:
+        if handler.formatter is not None:
+            handler.setFormatter(_HidingFormatter(handler.formatter, hide))
+
+
 def report(message: str) -> None:
     """Tell the user of an error: one line on stderr, which is a log line if those are for machines."""
+    formatters = [handler.formatter for handler in logging.getLogger().handlers]
+    for position, formatter in enumerate(formatters):
+        while isinstance(formatter, _HidingFormatter):
+            message, formatter = formatter.hide(message), formatter.inner
+        formatters[position] = formatter
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    if any(isinstance(handler.formatter, _JsonFormatter) for handler in logging.getLogger().handlers):
+    if any(isinstance(formatter, _JsonFormatter) for formatter in formatters):
         logger.error("%s", line)
     else:
         print(f"error: {line}", file=sys.stderr)

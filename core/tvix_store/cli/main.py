@@ -43,7 +43,7 @@ class _Commands(click.Group):
     """Imports a command when it is wanted: all of them together take longer than most of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = _COMMANDS.get(cmd_name)
@@ -60,9 +60,16 @@ class _Commands(click.Group):
 @click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--debug", is_flag=True, help="Log everything and show tracebacks.")
-@click.option("--otlp", is_flag=False, flag_value="true", type=bool, default=False, hidden=True)
+@click.option(
+    "--otlp",
+    is_flag=False,
+    flag_value="true",
+    type=bool,
+    metavar="[=BOOL]",
+    help="Send traces and metrics of run and daemon to an OpenTelemetry collector.",
+)
 @click.pass_context
-def cli(context: click.Context, log_level: str, log_format: str, debug: bool, otlp: bool) -> None:
+def cli(context: click.Context, log_level: str, log_format: str, debug: bool, otlp: bool | None) -> None:
     """A content-addressed store for Nix that speaks the tvix and snix protocols.
 
     Commands that work with a store talk to a running one (tvix-store run) unless told otherwise.

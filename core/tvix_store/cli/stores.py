@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import click
 
+from tvix_store.cli.logs import keep_out
 from tvix_store.composition import Composition
-from tvix_store.config import Kind
 from tvix_store.errors import Unavailable
 from tvix_store.frontend import Services
+from tvix_store.presets import LocalPreset
 from tvix_store.registry import Registry
 from tvix_store.store_config import ROOT_NAMES, SERVICE_KINDS, StoreConfig
 
@@ -52,7 +53,9 @@ class StoreOptions:
     def store_config(self, registry: Registry, fallback: StoreConfig | None = None) -> StoreConfig:
         """The configuration that the options describe; of URLs that are not given, ``fallback`` has the entries."""
         if self.config is not None:
-            return StoreConfig.load(self.config, registry)
+            loaded = StoreConfig.load(self.config, registry)
+            keep_out(loaded.references.hide)
+            return loaded
         if fallback is None:
             blob, directory, path_info = (url or _DEFAULT_URL for url in (self.blob, self.directory, self.path_info))
             return StoreConfig.from_urls(blob, directory, path_info, registry, "command line")
@@ -170,14 +173,5 @@ def default_state_dir() -> Path:
 
 def embedded_default(registry: Registry, state_dir: Path) -> StoreConfig:
     """Everything in one directory, served on the default addresses: blobs in packs, the rest in databases."""
-    database = {"type": "sqlite", "path": str(state_dir / "metadata.sqlite")}
-    document: dict[str, dict[str, dict[str, str]]] = {
-        Kind.BLOB.value: {"root": {"type": "fs", "path": str(state_dir / "blobs")}},
-        Kind.DIRECTORY.value: {"root": database},
-        Kind.PATH_INFO.value: {"root": database},
-        Kind.FRONTEND.value: {
-            "grpc": {"type": "grpc", "listen": DEFAULT_ADDRESS},
-            "http": {"type": "http", "listen": _DEFAULT_HTTP_ADDRESS, "state": str(state_dir / "http.sqlite")},
-        },
-    }
-    return StoreConfig.parse(document, registry, "embedded default")
+    preset = LocalPreset(dir=str(state_dir), grpc_listen=DEFAULT_ADDRESS, listen=_DEFAULT_HTTP_ADDRESS)
+    return StoreConfig.parse(preset.expand(), registry, "embedded default")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from tvix_store.errors import PermissionDenied, StoreError, Unavailable
+from tvix_store_grpc.server.metrics import CallMetrics
 from tvix_store_grpc.status import ERROR_HEADER
 from tvix_store_grpc.streams import closing
 
@@ -84,6 +84,9 @@ class Context(Protocol):
     def peer(self) -> str:
         """The client's address."""
 
+    def invocation_metadata(self) -> Any:
+        """The headers of the request, as pairs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -150,12 +153,14 @@ class Server:
     """Collects the methods of all services and makes one handler of them.
 
     Args:
+        name: Of the frontend's entry.
         read_only: Why methods that store something are refused; ``None`` if they are not.
         max_uploads: How many methods that take contents run at once; further ones wait.
         upload_wait_s: How long they wait.
     """
 
-    def __init__(self, read_only: str | None = None, *, max_uploads: int, upload_wait_s: float) -> None:
+    def __init__(self, name: str, read_only: str | None = None, *, max_uploads: int, upload_wait_s: float) -> None:
+        self._metrics = CallMetrics(name)
         self._read_only = read_only
         self._max_uploads = max_uploads
         self._upload_wait_s = upload_wait_s
@@ -196,23 +201,29 @@ class Server:
                     await context.write(_encoded(response))
             return b""
 
+        metrics = self._metrics.method(service, method.name)
+
         async def serve(raw: Any, context: Context) -> bytes:
-            started = time.monotonic()
+            call = metrics.begin(context.invocation_metadata)
             status = "CANCELLED"
+            failure: BaseException | None = None
             try:
-                running = run(raw, context)
-                response = await (self._until_stopping(running) if method.endless else running)
+                with call.active():
+                    running = run(raw, context)
+                    response = await (self._until_stopping(running) if method.endless else running)
                 status = "OK"
             except grpc.aio.BaseError as exc:  # what we wrote did not go out: there is nobody left to tell
                 raise asyncio.CancelledError from exc
             except Exception as exc:
+                failure = exc
                 status, message = _status(exc, f"/{service}/{method.name}")
                 await _end(context, grpc.StatusCode[status], text(message)[:_MAX_TEXT], _metadata(exc))
             else:
                 return response
             finally:
+                took_ms = call.end(status, failure) * 1000
+                failure = None  # it refers to this frame, which would refer to it
                 if access_log.isEnabledFor(logging.DEBUG):
-                    took_ms = (time.monotonic() - started) * 1000
                     access_log.debug("%s /%s/%s %s %.1f ms", context.peer(), service, method.name, status, took_ms)
 
         async def serve_stream(raw: Any, context: Context) -> None:

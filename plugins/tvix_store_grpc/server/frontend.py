@@ -13,7 +13,7 @@ import grpc.aio
 
 from tvix_store.frontend import Frontend, Services
 from tvix_store.limits import MIB
-from tvix_store_grpc.server import batch, health, reflection
+from tvix_store_grpc.server import batch, explain, health, reflection
 from tvix_store_grpc.server.blob import BlobHandlers
 from tvix_store_grpc.server.calls import Server, snix_text, tvix_text
 from tvix_store_grpc.server.directory import DirectoryHandlers
@@ -105,6 +105,7 @@ class GrpcFrontend(Frontend):
             "allow_remote_writes = true changes that"
         )
         server = Server(
+            self._name,
             None if writable else refusal,
             max_uploads=self._options.max_uploads,
             upload_wait_s=self._options.upload_wait_s,
@@ -117,12 +118,15 @@ class GrpcFrontend(Frontend):
             server.add(f"{dialect}.store.v1.PathInfoService", path_infos.methods(), text)
         if options.batches:
             server.add(batch.SERVICE_NAME, batch.BatchHandlers(services, writable=writable).methods())
+        if services.explainer is not None:
+            handlers = explain.ExplainHandlers(services.explainer, has_notes=self._address.is_local)
+            server.add(explain.SERVICE_NAME, handlers.methods())
         checks = health.HealthHandlers(server.stopping)
         server.add(health.SERVICE_NAME, checks.methods())
         names = [*server.service_names, *reflection.SERVICE_NAMES]
-        handlers = reflection.ReflectionHandlers(names)
+        reflecting = reflection.ReflectionHandlers(names)
         for name in reflection.SERVICE_NAMES:
-            server.add(name, handlers.methods())
+            server.add(name, reflecting.methods())
         checks.watch_over(server.service_names)
         return server
 

@@ -25,6 +25,7 @@ from tvix_store.proto.tvix.castore.protos import rpc_blobstore_pb2 as tvix_blobs
 from tvix_store.proto.tvix.castore.protos import rpc_directory_pb2 as tvix_directories
 from tvix_store.proto.tvix.store.protos import rpc_pathinfo_pb2 as tvix_path_infos
 from tvix_store.proto.tvix_store.batch.v1 import batch_pb2
+from tvix_store.proto.tvix_store.explain.v1 import explain_pb2
 from tvix_store_grpc.server.calls import Method, TwoStreams
 
 __all__ = ["SERVICE_NAMES", "ReflectionHandlers"]
@@ -41,6 +42,7 @@ _FILES: Sequence[FileDescriptor] = (
     snix_directories.DESCRIPTOR,
     snix_path_infos.DESCRIPTOR,
     batch_pb2.DESCRIPTOR,
+    explain_pb2.DESCRIPTOR,
     health_pb2.DESCRIPTOR,
     reflection_pb2.DESCRIPTOR,
 )

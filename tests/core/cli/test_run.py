@@ -15,3 +15,14 @@ def test_run_without_a_frontend_is_a_configuration_error(program: Program, confi
 def test_run_of_a_wrong_file_is_a_configuration_error(program: Program, toml: Toml) -> None:
     path = toml(GOOD.replace("memory", "memroy"))
     assert program("run", path).error(2).startswith(f"{path}: [blobservices.root]: unknown type 'memroy'")
+
+
+def test_workers_over_memory_are_a_configuration_error(program: Program, toml: Toml) -> None:
+    path = toml(f'{GOOD}[frontends.main]\ntype = "http"\nlisten = "127.0.0.1:1"\nworkers = 2\n')
+    message = program("run", path).error(2)
+    assert message.startswith(f"{path}: [frontends.main]: workers: each would have [blobservices.root] (memory)")
+
+
+def test_a_worker_is_not_for_users(program: Program, toml: Toml) -> None:
+    path = toml(f'{GOOD}[frontends.main]\ntype = "http"\n')
+    assert program("run", path, "--worker", "main").error(2) == "--worker is for processes that `run` itself starts"

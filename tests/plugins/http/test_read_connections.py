@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import re
 import socket
@@ -26,6 +27,7 @@ from plugins.http.reading import (
     started,
     wire,
 )
+from tvix_store import nixbase32
 from tvix_store.errors import ConfigError, Unavailable
 from tvix_store.frontend import Services
 from tvix_store.path_info import PathInfo, Signature
@@ -33,6 +35,7 @@ from tvix_store_http import sending
 from tvix_store_http.frontend import HttpFrontend, ServerOptions
 from tvix_store_http.listen import UnixSocketOptions, parse_listen
 from tvix_store_http.narinfo_cache import NarinfoCache
+from tvix_store_http.state import State
 from vectors.nar import File, encode
 
 pytestmark = pytest.mark.anyio
@@ -239,6 +242,28 @@ async def test_a_download_that_takes_too_long_is_cut() -> None:
             await task
         assert upstream.closed == 1
         assert len(await busy.rest()) < metadata.nar_size
+
+
+async def test_an_upload_that_is_under_way_at_the_end_is_taken(tmp_path: Path) -> None:
+    services = memory_services()
+    nar = encode(File(bytes(3_000_000)))
+    url_path = f"nar/{nixbase32.encode(hashlib.sha256(nar).digest())}.nar"
+    async with await State.open(str(tmp_path / "http.sqlite"), 3600) as state:
+        frontend = HttpFrontend("test", services, parse_listen("127.0.0.1:0"), state=state)
+        task, url = await started(frontend)
+        async with wire(url) as idle, wire(url) as busy:
+            fields = f"Host: c\r\nExpect: 100-continue\r\nContent-Length: {len(nar)}\r\n"
+            busy.send(f"PUT /{url_path} HTTP/1.1\r\n{fields}\r\n".encode())
+            assert (await busy.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            task.cancel()
+            assert await idle.rest() == b""
+            busy.send(nar)
+            answer = await busy.rest()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert answer.startswith(b"HTTP/1.1 201 ")
+        assert b"Connection: close" in answer
+        assert await state.nar(hashlib.sha256(nar).digest()) is not None
 
 
 async def test_a_client_that_goes_away_ends_the_work_for_it() -> None:
