@@ -60,8 +60,7 @@ class DirtreeBlobService(BlobService):
         return await _in_thread(self.path(digest).is_file)
 
     async def open_read(self, digest: B3Digest) -> BlobReader | None:
-        file = await _in_thread(_open, self.path(digest))
-        return None if file is None else _Reader(file)
+        return _Reader(self.path(digest)) if await self.has(digest) else None
 
     async def open_write(self) -> BlobWriter:
         return _Writer(self, await _in_thread(_create, self._root / "uploads"))
@@ -101,20 +100,19 @@ class DirtreeBlobService(BlobService):
 
 
 class _Reader(BlobReader):
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    """Opens the file for each piece, so that nothing is left open when a call is cancelled whose thread goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._position = 0
 
     async def read(self, max_bytes: int = PIECE_BYTES) -> bytes:
-        piece = await _in_thread(_read_at, self._file, self._position, max_bytes)
+        piece = await _in_thread(_read_at, self._path, self._position, max_bytes)
         self._position += len(piece)
         return piece
 
     async def seek(self, position: int) -> None:
         self._position = position
-
-    async def aclose(self) -> None:
-        await _in_thread(self._file.close)
 
 
 class _Writer(BlobWriter):
@@ -149,9 +147,10 @@ def _open(path: Path) -> BinaryIO | None:
         return None
 
 
-def _read_at(file: BinaryIO, position: int, max_bytes: int) -> bytes:
-    file.seek(position)
-    return file.read(max_bytes)
+def _read_at(path: Path, position: int, max_bytes: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        file.seek(position)
+        return file.read(max_bytes)
 
 
 def _read_small(path: Path, digest: B3Digest, max_bytes: int) -> bytes | None:

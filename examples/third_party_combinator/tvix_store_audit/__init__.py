@@ -1,0 +1,1 @@
+"""Who put and deleted what in tvix-store, as an example of a combinator by a third party."""
