@@ -38,9 +38,15 @@ PYTHON
 store=venv/bin/tvix-store
 "$store" --version
 COLUMNS=250 "$store" plugins | tee plugins.txt
-for tag in memory fs sqlite grpc http keyfile-signing nix cache; do
+for tag in memory fs sqlite grpc http keyfile-signing nix cache combined lru exists fallback mirror shard route \
+  readonly verify singleflight limit retry timeout breaker observe fault; do
   grep -E "(^|[^[:alnum:]_])$tag([^[:alnum:]_]|$)" plugins.txt | grep -Eq '(^|[^[:alnum:]_])ok([^[:alnum:]_]|$)' ||
     fail "the plugin $tag is not listed as ok"
+done
+
+for kind in backend combinator frontend; do
+  "$store" plugins new --kind "$kind" "probe-$kind" "$work/probe-$kind" >/dev/null
+  [ -f "$work/probe-$kind/pyproject.toml" ] || fail "no templates of a $kind in the wheel"
 done
 
 mkdir -p tree/sub/empty state
