@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Protocol, Self, TypeVar
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -107,12 +107,22 @@ _SECRET_PARAMETER = re.compile(
 )
 
 
+_NESTED_URL = re.compile(r"(?<==)[^&#=]*%3A(?:%2F|/){2}[^&#]*", re.IGNORECASE)
+
+
 def redacted(url: str) -> str:
     """A URL for people to see: without its password, and without parameters whose names tell of a secret.
 
+    URLs that are parameters of it are treated likewise.
     A variable of the environment in their place, ``${NAME}``, is left there.
     """
-    return _SECRET_PARAMETER.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", url))
+
+    def nested(found: re.Match[str]) -> str:
+        inner = unquote(found[0])
+        shown = redacted(inner)
+        return found[0] if shown == inner else quote(shown, safe="*")
+
+    return _NESTED_URL.sub(nested, _SECRET_PARAMETER.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", url)))
 
 
 class ServiceUrl:

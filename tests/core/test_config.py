@@ -72,6 +72,18 @@ def test_url_parameter_given_twice_is_refused() -> None:
         ("grpc+unix:///a:b@c", "grpc+unix:///a:b@c"),
         ("s3://user:${NAME}@host?token=${NAME}&region=eu", "s3://user:${NAME}@host?token=${NAME}&region=eu"),
         ("s3://host?region=eu&token=${NAME}", "s3://host?region=eu&token=${NAME}"),
+        (
+            "cache://?far=nix%2Bhttps%3A%2F%2Fuser%3Apw%40host%2Fx",
+            "cache://?far=nix%2Bhttps%3A%2F%2Fuser%3A***%40host%2Fx",
+        ),
+        (
+            "cache://?far=cache%3A%2F%2F%3Ffar%3Dnix%252Bhttps%253A%252F%252Fh%253Ftoken%253Dabc",
+            "cache://?far=cache%3A%2F%2F%3Ffar%3Dnix%252Bhttps%253A%252F%252Fh%253Ftoken%253D***",
+        ),
+        (
+            "cache://?near=memory://&far=nix%2Bhttps%3A%2F%2Fhost",
+            "cache://?near=memory://&far=nix%2Bhttps%3A%2F%2Fhost",
+        ),
         ("s3://user:${A}${B}@host?token=x${NAME}", "s3://user:***@host?token=***"),
     ],
 )
