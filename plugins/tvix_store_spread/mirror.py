@@ -10,12 +10,13 @@ from typing import Generic, Protocol, TypeVar
 
 from tvix_store.digest import B3Digest
 from tvix_store.errors import StoreError
+from tvix_store.limits import BATCH_COUNT
 from tvix_store.resource import AsyncResource, task_group
 from tvix_store.statistics import ServiceStats
 from tvix_store.verification import Damage, VerifyProgress
 from tvix_store_spread.asking import Asking, Noticed, unnoticed
 from tvix_store_spread.quorum import Quorum
-from tvix_store_spread.repairs import Repairs
+from tvix_store_spread.repairs import REPAIR_BATCH_COUNT, Repairs
 from tvix_store_spread.upkeep import damages_of_each, in_all, released
 
 __all__ = ["MirrorOptions", "Mirroring", "SpreadReads"]
@@ -72,6 +73,7 @@ class Mirroring(Generic[S, K]):
         mend: Callable[[int, Sequence[K]], Awaitable[int]],
     ) -> None:
         self.members = members
+        self._mend = mend
         self.quorum = Quorum(name, options.min_writes)
         self.repairs: Repairs[K] = Repairs(name, len(members), mend)
         noticed: Noticed[K] = self.repairs.notice if options.repair else unnoticed
@@ -128,6 +130,39 @@ class Mirroring(Generic[S, K]):
             for key, position in wrong:
                 self._noticed(key, [position])
 
+    async def resync(
+        self,
+        listings: Sequence[Callable[[], AsyncIterator[K]]],
+        lacked: Callable[[int, Sequence[K]], Awaitable[Sequence[K]]],
+        progress: VerifyProgress,
+    ) -> dict[str, int]:
+        """See `ReplicatedService.resync`.
+
+        Args:
+            listings: Of each, what it has.
+            lacked: Given a position and some of a list, says which of them this replica lacks.
+            progress: Told how many were looked for.
+        """
+        put = dict.fromkeys(self.members, 0)
+        done = 0
+        for source, listing in enumerate(listings):
+            async with released(_batches(listing())) as batches:
+                async for keys in batches:
+                    for target, name in enumerate(self.members):
+                        if target != source:
+                            put[name] += await self._fill(target, await lacked(target, keys))
+                    done += len(keys)
+                    progress(done, None)
+        return {name: count for name, count in put.items() if count}
+
+    async def _fill(self, target: int, keys: Sequence[K]) -> int:
+        count = 0
+        for start in range(0, len(keys), REPAIR_BATCH_COUNT):
+            batch = keys[start : start + REPAIR_BATCH_COUNT]
+            async with self.repairs.kept_off(batch):
+                count += await self._mend(target, batch)
+        return count
+
     async def stats(self) -> ServiceStats:
         """Those of the replica that has most, as far as they can be asked, with what has gone wrong."""
         found: list[ServiceStats] = []
@@ -152,6 +187,18 @@ class Mirroring(Generic[S, K]):
             ("failed repairs", self.repairs.failed + self.repairs.dropped),
         )
         return replace(most, details=(*most.details, *details))
+
+
+async def _batches(keys: AsyncIterator[K]) -> AsyncGenerator[Sequence[K]]:
+    async with released(keys):
+        batch: list[K] = []
+        async for key in keys:
+            batch.append(key)
+            if len(batch) == BATCH_COUNT:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
 
 def _start(spread: SpreadReads, n_members: int) -> Callable[[Hashable], int]:

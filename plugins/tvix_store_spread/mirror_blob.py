@@ -11,6 +11,7 @@ from tvix_store.digest import B3Digest, HashedBlob
 from tvix_store.errors import CorruptObject, LimitExceeded, StoreError
 from tvix_store.limits import BATCH_BYTES
 from tvix_store.repair import fetch_blob
+from tvix_store.replicated import ReplicatedService
 from tvix_store.statistics import ServiceStats
 from tvix_store.verification import Damage, VerifyProgress, no_progress
 from tvix_store_spread.blob import SeveralBlobService
@@ -22,7 +23,7 @@ from tvix_store_spread.upkeep import in_all
 __all__ = ["MirrorBlobService"]
 
 
-class MirrorBlobService(SeveralBlobService):
+class MirrorBlobService(SeveralBlobService, ReplicatedService):
     """The same blobs in each of several services.
 
     Args:
@@ -68,6 +69,15 @@ class MirrorBlobService(SeveralBlobService):
 
     def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
         return self.mirroring.verify(progress, "blob", B3Digest.parse)
+
+    async def resync(self, progress: VerifyProgress = no_progress) -> Mapping[str, int]:
+        async def lacked(position: int, digests: Sequence[B3Digest]) -> Sequence[B3Digest]:
+            there = await self._asking.members[position].has_many(digests)
+            return [digest for digest, answer in zip(digests, there, strict=True) if not answer]
+
+        put = await self.mirroring.resync([member.list for member in self._asking.members], lacked, progress)
+        await in_all(self._asking.members, lambda member: member.sync())
+        return put
 
     async def sync(self) -> None:
         await self.mirroring.quorum.each(self.members, "sync", lambda member: member.sync())

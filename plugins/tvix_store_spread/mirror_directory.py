@@ -9,6 +9,7 @@ from tvix_store.digest import B3Digest
 from tvix_store.directory import DirectoryPutter, DirectoryService
 from tvix_store.errors import CorruptObject, StoreError
 from tvix_store.nodes import Directory
+from tvix_store.replicated import ReplicatedService
 from tvix_store.statistics import ServiceStats
 from tvix_store.verification import Damage, VerifyProgress, no_progress
 from tvix_store_spread.capabilities import mirror_capabilities
@@ -20,7 +21,7 @@ from tvix_store_spread.upkeep import in_all
 __all__ = ["MirrorDirectoryService"]
 
 
-class MirrorDirectoryService(SeveralDirectoryService):
+class MirrorDirectoryService(SeveralDirectoryService, ReplicatedService):
     """The same directories in each of several services.
 
     Args:
@@ -68,6 +69,14 @@ class MirrorDirectoryService(SeveralDirectoryService):
 
     def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
         return self.mirroring.verify(progress, "directory", B3Digest.parse)
+
+    async def resync(self, progress: VerifyProgress = no_progress) -> Mapping[str, int]:
+        async def lacked(position: int, digests: Sequence[B3Digest]) -> Sequence[B3Digest]:
+            return await lacked_by(digests, self._asking.members[position].get_many)
+
+        put = await self.mirroring.resync([member.list for member in self._asking.members], lacked, progress)
+        await in_all(self._asking.members, lambda member: member.sync())
+        return put
 
     async def sync(self) -> None:
         await self.mirroring.quorum.each(self.members, "sync", lambda member: member.sync())

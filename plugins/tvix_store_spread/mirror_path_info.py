@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from functools import partial
 
 from tvix_store.capabilities import Capabilities
 from tvix_store.errors import CorruptObject
 from tvix_store.path_info import PathInfo, PathInfoService
+from tvix_store.replicated import ReplicatedService
 from tvix_store.statistics import ServiceStats
 from tvix_store.verification import Damage, VerifyProgress, no_progress
 from tvix_store_spread.capabilities import mirror_capabilities
 from tvix_store_spread.mirror import Mirroring, MirrorOptions
 from tvix_store_spread.path_info import SeveralPathInfoService
 from tvix_store_spread.repairs import lacked_by, mended_from
+from tvix_store_spread.upkeep import released
 
 __all__ = ["MirrorPathInfoService"]
 
 
-class MirrorPathInfoService(SeveralPathInfoService):
+class MirrorPathInfoService(SeveralPathInfoService, ReplicatedService):
     """The same path infos in each of several services.
 
     Args:
@@ -65,6 +68,19 @@ class MirrorPathInfoService(SeveralPathInfoService):
 
     def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
         return self.mirroring.verify(progress, "path info", bytes.fromhex)
+
+    async def resync(self, progress: VerifyProgress = no_progress) -> Mapping[str, int]:
+        async def digests(member: PathInfoService) -> AsyncGenerator[bytes]:
+            async with released(member.list()) as path_infos:
+                async for path_info in path_infos:
+                    yield path_info.store_path.digest
+
+        async def lacked(position: int, digests: Sequence[bytes]) -> Sequence[bytes]:
+            return await lacked_by(digests, self._asking.members[position].get_many)
+
+        return await self.mirroring.resync(
+            [partial(digests, member) for member in self._asking.members], lacked, progress
+        )
 
     async def aclose(self) -> None:
         await self.mirroring.repairs.aclose()

@@ -24,8 +24,9 @@ from tvix_store.limits import BATCH_COUNT
 from tvix_store.path_info import PathInfo, PathInfoService
 from tvix_store.registry import Registry
 from tvix_store.repair import fetch_blob, fetch_directory
+from tvix_store.replicated import ReplicatedService
 from tvix_store.resource import map_bounded
-from tvix_store.store_config import StoreConfig
+from tvix_store.store_config import SERVICE_KINDS, EntryId, StoreConfig
 from tvix_store.verification import Damage
 
 __all__ = ["verify"]
@@ -40,6 +41,8 @@ _ABSENT = "the other store does not have it"
 def verify(stores: StoreOptions, repair_from: str | None, as_json: bool) -> None:
     """Check every object of every store against its digest, then that all is there that path infos refer to.
 
+    Replicas are compared as well, and get what they lack from each other.
+
     Prints a line for each damage. What is damaged is forgotten, so that storing it once more heals it; with
     --repair-from that is done at once. The exit status is 1 if something is wrong and not repaired, or could not be
     read. The stores are opened beside a daemon that may have them open.
@@ -48,7 +51,8 @@ def verify(stores: StoreOptions, repair_from: str | None, as_json: bool) -> None
     if as_json:
         print(json.dumps([finding.document() for finding in findings.damages], indent=2))
     repaired = sum(finding.repaired for finding in findings.damages)
-    click.echo(f"{len(findings.damages)} damaged or missing, {repaired} repaired", err=True)
+    unread = "; not everything could be read" if findings.failed else ""
+    click.echo(f"{len(findings.damages)} damaged or missing, {repaired} repaired{unread}", err=True)
     if findings.failed or repaired < len(findings.damages):
         click.get_current_context().exit(1)
 
@@ -85,9 +89,14 @@ async def _verify(stores: StoreOptions, repair_from: str | None, as_json: bool) 
             source = await (await stack.enter_async_context(Composition(config, registry))).services()
         services = await composition.services()
         verification = _Verification(services, source, stack.enter_context(CheckProgress()), quiet=as_json)
-        for entry in await composition.entries():
+        entries = await composition.entries()
+        for entry in entries:
             if not entry.is_made_of_others:  # those are verified by themselves
                 await verification.check_entry(entry)
+        for kind in SERVICE_KINDS:  # path infos last: what they refer to has to be there before
+            for entry in entries:
+                if entry.entry_id.kind is kind and isinstance(entry.service, ReplicatedService):
+                    await verification.resync(entry.entry_id, entry.service)
         await verification.check_completeness()
         await verification.repair_path_infos()
         return verification
@@ -133,6 +142,21 @@ class _Verification:
         await self._repair([finding for finding in found if finding.damage.kind == "chunk"], service)
         await service.sync()
 
+    async def resync(self, entry_id: EntryId, service: ReplicatedService) -> None:
+        """Put what replicas lack into them; that is no damage, since it was there in others."""
+        self._progress.start(f"comparing the replicas of {entry_id}", in_bytes=False)
+        try:
+            put = await service.resync(self._progress.update)
+        except Unsupported as exc:
+            with self._progress.paused():
+                click.echo(f"{entry_id}: replicas not compared: {exc}", err=True)
+        except StoreError as exc:
+            self._fail(f"{entry_id}: {exc}")
+        else:
+            for name, count in put.items():
+                with self._progress.paused():
+                    click.echo(f"{entry_id}: {name} lacked {count} objects, which it has now", err=True)
+
     async def check_completeness(self) -> None:
         """Look for what the path infos of the store refer to."""
         self._progress.start("checking that nothing is missing", in_bytes=False)
@@ -142,7 +166,7 @@ class _Verification:
             with self._progress.paused():
                 click.echo(f"not checked that nothing is missing: {exc}", err=True)
         except StoreError as exc:
-            self._fail(str(exc))
+            self._fail(f"not checked that nothing is missing: {exc}")
 
     async def _complete(self, path_infos: AsyncIterator[PathInfo]) -> bool:
         """Find what is missing and repair that; whether nothing is missing any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -198,6 +199,7 @@ def test_a_store_that_cannot_be_read_is_an_error_and_the_others_are_verified(
     Database(tmp_path / "spare.sqlite").run("INSERT INTO path_info (digest, data) VALUES (?, x'ff')", bytes(20))
     result = program("verify", "--config", config)
     assert result.err.startswith("error: [pathinfoservices.spare]: ")
+    assert result.err.endswith("1 damaged or missing, 0 repaired; not everything could be read\n")
     assert "[pathinfoservices.zzz]: path info " in result.text
 
 
@@ -212,3 +214,41 @@ def test_directories_are_what_the_database_says(database: Database) -> None:
     """What the tests above rely on: there are directories below the root."""
     encodings = database.run("SELECT data FROM directory")
     assert any(list(decode_directory(encoding).directories()) for encoding in encodings)
+
+
+_MIRROR = """
+[blobservices]
+root = {{ type = "mirror", replicas = ["a", "b"] }}
+a = {{ type = "fs", path = "{0}/a/blobs" }}
+b = {{ type = "fs", path = "{0}/b/blobs" }}
+[directoryservices]
+root = {{ type = "mirror", replicas = ["a", "b"] }}
+a = {{ type = "sqlite", path = "{0}/a/store.sqlite" }}
+b = {{ type = "sqlite", path = "{0}/b/store.sqlite" }}
+[pathinfoservices]
+root = {{ type = "mirror", replicas = ["a", "b"] }}
+a = {{ type = "sqlite", path = "{0}/a/store.sqlite" }}
+b = {{ type = "sqlite", path = "{0}/b/store.sqlite" }}
+"""
+
+
+def test_a_replica_that_was_replaced_is_filled(program: Program, toml: Toml, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(200):
+        (tree / f"{number}").write_text(f"contents {number}")
+    config = toml(_MIRROR.format(tmp_path))
+    path = program("import", "--config", config, tree).text.strip()
+    shutil.rmtree(tmp_path / "b")
+    lines = program("verify", "--config", config).err.splitlines()
+    assert lines == [
+        "[blobservices.root]: b lacked 200 objects, which it has now",
+        "[directoryservices.root]: b lacked 1 objects, which it has now",
+        "[pathinfoservices.root]: b lacked 1 objects, which it has now",
+        "0 damaged or missing, 0 repaired",
+    ]
+    whole = program("nar", "dump", "--config", config, path).out
+    shutil.rmtree(tmp_path / "a")
+    alone = toml(_MIRROR.format(tmp_path).replace('"a", "b"', '"b"'))
+    assert program("verify", "--config", alone).err == "0 damaged or missing, 0 repaired\n"
+    assert program("nar", "dump", "--config", alone, path).out == whole

@@ -381,6 +381,29 @@ async def test_what_verifying_finds_is_repaired(kind: str) -> None:
 
 
 @kinds
+async def test_replicas_get_what_they_lack_from_each_other(kind: str) -> None:
+    first, second, third = member(kind), member(kind), member(kind)
+    await put(kind, first.memory, OBJECTS[kind])
+    await put(kind, second.memory, OTHERS[kind])
+    async with mirror(kind, first, second, third) as service:
+        assert await service.resync() == {"m0": 1, "m1": 1, "m2": 2}
+        for each in (first, second, third):
+            assert await holds(kind, each, OBJECTS[kind])
+            assert await holds(kind, each, OTHERS[kind])
+        assert await service.resync() == {}
+
+
+@kinds
+async def test_replicas_of_which_one_fails_are_not_said_to_agree(kind: str) -> None:
+    first, second = member(kind), member(kind)
+    await put(kind, first.memory)
+    second.fail(DOWN)
+    async with mirror(kind, first, second) as service:
+        with pytest.raises(Unavailable):
+            await service.resync()
+
+
+@kinds
 async def test_what_is_corrupt_is_discarded_everywhere(kind: str) -> None:
     first, second = member(kind), member(kind)
     await mirror(kind, first, second).discard_corrupt(key(kind, OBJECTS[kind]))
