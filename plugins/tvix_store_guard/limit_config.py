@@ -24,7 +24,7 @@ class _LimitConfig(AroundConfig):
     def _limits_something(self) -> Self:
         if self.concurrency is None and self.rate is None:
             raise ValueError("nothing is limited: give concurrency or rate")
-        if self.rate is None and "burst" in self.model_fields_set:
+        if self.rate is None and self.burst != 1:  # said or not: `config show` says the default
             raise ValueError("burst says nothing without rate")
         return self
 

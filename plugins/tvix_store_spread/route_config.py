@@ -68,7 +68,7 @@ class RouteBlobServiceConfig(_RouteConfig, BlobServiceConfig):
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         way = self._either(("small", "large"), ("read", "write"))
-        if "read" in way and "max_small_bytes" in self.model_fields_set:
+        if "read" in way and self.max_small_bytes != 64 * KIB:  # said or not: `config show` says the default
             raise ValueError("max_small_bytes: it goes with small and large")
         if self.small is not None and self.small == self.large and "://" not in self.small:
             raise ValueError("small and large are the same service")

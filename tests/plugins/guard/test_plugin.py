@@ -80,6 +80,10 @@ def test_what_is_refused(entry: dict[str, Any], reason: str) -> None:
         composed(entry)
 
 
+def test_the_default_of_burst_may_be_said_without_a_rate() -> None:
+    assert model("limit", concurrency=1, burst=1) == model("limit", concurrency=1)
+
+
 def test_what_takes_no_puts_cannot_be_healed() -> None:
     read_only = Capabilities(put=False)
     entry = model("verify", refetch="copy")

@@ -215,5 +215,9 @@ async def test_nothing_is_deleted_or_listed_if_not_everything_can_be(kind: str, 
         assert None not in await service.get_many([key(kind, OBJECTS[kind])])
 
 
+def test_the_default_of_what_is_small_may_be_said_where_it_says_nothing() -> None:
+    assert RouteBlobServiceConfig(type="route", read="a", write="b", max_small_bytes=64 * 1024).small is None
+
+
 def test_small_is_at_most_what_is_held_in_memory_anyway() -> None:
     assert RouteBlobServiceConfig.model_fields["max_small_bytes"].default == 64 * 1024
