@@ -28,9 +28,11 @@ CONFIGURATIONS = [(page, block) for page in PAGES for block in _configurations(p
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.toml")), ids=lambda path: path.name)
-def test_an_example_can_be_run(path: Path) -> None:
+def test_an_example_can_be_run(path: Path, tmp_path: Path) -> None:
     registry = Registry.load()
-    config = StoreConfig.load(path, registry)
+    (tmp_path / "cache-url").write_text("https://cache.example")
+    environment = {"CACHE_PASSWORD": "secret", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    config = StoreConfig.load(path, registry, environment)
     config.check(registry)
     assert config.entries[Kind.FRONTEND]
     for kind in (Kind.BLOB, Kind.DIRECTORY, Kind.PATH_INFO):

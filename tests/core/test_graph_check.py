@@ -154,9 +154,11 @@ def test_a_name_of_another_kind_is_said_to_be_one() -> None:
     )
 
 
-def test_all_examples_fit_together() -> None:
+def test_all_examples_fit_together(tmp_path: Path) -> None:
+    (tmp_path / "cache-url").write_text("https://cache.example")
+    environment = {"CACHE_PASSWORD": "secret", "CREDENTIALS_DIRECTORY": str(tmp_path)}
     for path in sorted((Path(__file__).parents[2] / "examples").glob("*.toml")):
-        config = StoreConfig.load(path, REGISTRY)
+        config = StoreConfig.load(path, REGISTRY, environment)
         assert config.unused(config.check(REGISTRY)) == [], path
 
 
