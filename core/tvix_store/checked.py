@@ -21,12 +21,10 @@ from tvix_store.closure import LeavesToRoot, RootToLeaves
 from tvix_store.digest import EMPTY_DIGEST, B3Digest, HashedBlob
 from tvix_store.directory import DirectoryPutter, DirectoryService
 from tvix_store.errors import CorruptObject, DanglingReference, InvalidObject, LimitExceeded
-from tvix_store.forwarding import ForwardingPathInfoService
+from tvix_store.forwarding import ForwardingBlobService, ForwardingDirectoryService, ForwardingPathInfoService
 from tvix_store.limits import MIB, PIECE_BYTES, SMALL_BLOB_BYTES
 from tvix_store.nodes import Directory
 from tvix_store.path_info import OUTPUT_HASH_BYTES, NarStream, PathInfo, PathInfoService, PathMetadata
-from tvix_store.statistics import ServiceStats
-from tvix_store.verification import Damage, VerifyProgress, no_progress
 
 __all__ = ["CheckedBlobService", "CheckedDirectoryService", "CheckedPathInfoService"]
 
@@ -56,7 +54,7 @@ def _same_length(name: str, asked: Sequence[object], answers: Sequence[T]) -> Se
     return answers
 
 
-class CheckedBlobService(BlobService):
+class CheckedBlobService(ForwardingBlobService):
     """A blob service whose answers are checked, and for which the empty blob is always there.
 
     Args:
@@ -65,8 +63,8 @@ class CheckedBlobService(BlobService):
     """
 
     def __init__(self, name: str, inner: BlobService) -> None:
+        super().__init__(inner)
         self.name = name
-        self.inner = inner
 
     @property
     def capabilities(self) -> Capabilities:
@@ -143,27 +141,6 @@ class CheckedBlobService(BlobService):
         blobs = [blob for blob in blobs if blob.data]
         if blobs:
             await self.inner.put_many(blobs)
-
-    def list(self) -> AsyncIterator[B3Digest]:
-        return self.inner.list()
-
-    async def delete(self, digests: Sequence[B3Digest]) -> None:
-        await self.inner.delete(digests)
-
-    async def discard_corrupt(self, digest: B3Digest) -> None:
-        await self.inner.discard_corrupt(digest)
-
-    async def stats(self) -> ServiceStats:
-        return await self.inner.stats()
-
-    def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
-        return self.inner.verify(progress)
-
-    async def compact(self) -> int:
-        return await self.inner.compact()
-
-    async def sync(self) -> None:
-        await self.inner.sync()
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -326,7 +303,7 @@ class _CheckedWriter(BlobWriter):
         await self._inner.aclose()
 
 
-class CheckedDirectoryService(DirectoryService):
+class CheckedDirectoryService(ForwardingDirectoryService):
     """A directory service whose answers are checked against the digests, and closures for order and sizes.
 
     Args:
@@ -335,12 +312,8 @@ class CheckedDirectoryService(DirectoryService):
     """
 
     def __init__(self, name: str, inner: DirectoryService) -> None:
+        super().__init__(inner)
         self.name = name
-        self.inner = inner
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.inner.capabilities
 
     async def get(self, digest: B3Digest) -> Directory | None:
         try:
@@ -355,9 +328,6 @@ class CheckedDirectoryService(DirectoryService):
             await self.inner.discard_corrupt(digest)
             raise _corrupt(self.name, "directory", digest, directory.digest)
         return directory
-
-    async def put(self, directory: Directory) -> None:
-        await self.inner.put(directory)
 
     async def get_many(self, digests: Sequence[B3Digest]) -> Sequence[Directory | None]:
         if not digests:
@@ -400,24 +370,6 @@ class CheckedDirectoryService(DirectoryService):
 
     async def put_multiple_start(self) -> DirectoryPutter:
         return _CheckedPutter(self.name, await self.inner.put_multiple_start())
-
-    def list(self) -> AsyncIterator[B3Digest]:
-        return self.inner.list()
-
-    async def delete(self, digests: Sequence[B3Digest]) -> None:
-        await self.inner.delete(digests)
-
-    async def discard_corrupt(self, digest: B3Digest) -> None:
-        await self.inner.discard_corrupt(digest)
-
-    async def stats(self) -> ServiceStats:
-        return await self.inner.stats()
-
-    def verify(self, progress: VerifyProgress = no_progress) -> AsyncIterator[Damage]:
-        return self.inner.verify(progress)
-
-    async def sync(self) -> None:
-        await self.inner.sync()
 
     async def aclose(self) -> None:
         await self.inner.aclose()
