@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Protocol, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, Self, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
@@ -245,6 +245,9 @@ class EntryConfig(BaseModel):
     def is_shared_between_processes(self) -> bool:
         """Whether processes that build this entry see what each of them puts; yes, unless a type says otherwise."""
         return True
+
+    needs_different_stores: ClassVar[bool] = False
+    """Whether it makes no sense over the same store twice, as a mirror does not."""
 
     def references(self) -> Iterator[Reference]:
         """The entries that this one mentions, found through the annotations of its fields."""

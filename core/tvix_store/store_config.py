@@ -228,11 +228,16 @@ class StoreConfig:
             self.refuse_repetition(entry_id, entry, entries)
             entries[entry_id] = entry
             inner: dict[str, Capabilities | None] = {}
+            stores: dict[str, EntryConfig] = {}
             for reference in entry.references():
                 target_id, target = self.resolve(entry_id, reference, registry)
                 edges.append((entry_id, reference, target_id))
                 visit(target_id, target, (*path, entry_id))
                 inner[reference.key] = capabilities[target_id]
+                if entry.needs_different_stores and target.is_shared_between_processes:
+                    for key in (key for key, other in stores.items() if other == target):
+                        raise ConfigError(f"{self.source}: {entry_id} {reference.key}: the same store as {key}")
+                    stores[reference.key] = target
             for key, reason in entry.misfits(inner):
                 raise ConfigError(f"{self.source}: {entry_id} {key}: {reason}")
             capabilities[entry_id] = entry.capabilities(inner)

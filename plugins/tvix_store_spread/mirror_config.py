@@ -30,6 +30,8 @@ _REPLICAS = Field(min_length=1, description="All are written to; each can answer
 
 
 class _MirrorConfig(EntryConfig):
+    needs_different_stores = True
+
     type: Literal["mirror"]
     replicas: list[str]
     min_writes: int | None = Field(

@@ -36,6 +36,8 @@ _SHARDS = Field(
 
 
 class _ShardConfig(EntryConfig):
+    needs_different_stores = True
+
     type: Literal["shard"]
     shards: dict[str, str]
     weights: dict[str, Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]] = Field(
