@@ -55,10 +55,6 @@ class CacheBlobService(BlobService):
     def capabilities(self) -> Capabilities:
         return capabilities_of(self.near.capabilities, self.far.capabilities, self.policy.write_to)
 
-    def goes_far(self, failure: StoreError) -> bool:
-        """Whether far is asked after near failed like this."""
-        return isinstance(failure, CorruptObject) or self.failures.may_pass(failure)
-
     # Looking
 
     async def has(self, digest: B3Digest) -> bool:
@@ -90,7 +86,7 @@ class CacheBlobService(BlobService):
             if (chunks := await self.near.chunks(digest)) is not None:
                 return chunks
         except StoreError as exc:
-            if not self.goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
             damage = exc
         chunks = await self._far_chunks(digest)
@@ -116,7 +112,7 @@ class CacheBlobService(BlobService):
             if (reader := await self.near.open_read(digest)) is not None:
                 return NearReader(self, digest, reader)
         except StoreError as exc:
-            if not self.goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
             damage = exc
         far = await self.open_far(digest)
@@ -158,7 +154,7 @@ class CacheBlobService(BlobService):
         try:
             found = list(await self.near.get_many(digests, max_blob_bytes=max_blob_bytes))
         except StoreError as exc:
-            if not self.goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
             found = [None] * len(digests)
             damage = exc if isinstance(exc, CorruptObject) else None

@@ -25,8 +25,6 @@ class _Cache(Protocol):
     policy: CachePolicy
     failures: NearFailures
 
-    def goes_far(self, failure: StoreError) -> bool: ...
-
     async def open_far(self, digest: B3Digest) -> BlobReader | None: ...
 
     async def fetch(self, chunks: Sequence[ChunkMeta]) -> Sequence[bytes]: ...
@@ -51,7 +49,7 @@ class NearReader(BlobReader):
         try:
             piece = await self._reader.read(max_bytes)
         except StoreError as exc:
-            if not self._cache.goes_far(exc) or (far := await self._cache.open_far(self._digest)) is None:
+            if not self._cache.failures.goes_far(exc) or (far := await self._cache.open_far(self._digest)) is None:
                 raise
             near, self._reader = self._reader, far
             self._may_change = False

@@ -55,16 +55,13 @@ class CacheDirectoryService(DirectoryService):
     def capabilities(self) -> Capabilities:
         return capabilities_of(self.near.capabilities, self.far.capabilities, self.policy.write_to)
 
-    def _goes_far(self, failure: StoreError) -> bool:
-        return isinstance(failure, CorruptObject) or self.failures.may_pass(failure)
-
     async def get(self, digest: B3Digest) -> Directory | None:
         damage: StoreError | None = None
         try:
             if (found := await self.near.get(digest)) is not None:
                 return found
         except StoreError as exc:
-            if not self._goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
             damage = exc
         found = None
@@ -95,7 +92,7 @@ class CacheDirectoryService(DirectoryService):
         try:
             found = list(await self.near.get_many(digests))
         except StoreError as exc:
-            if not self._goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
             found = [None] * len(digests)
             damage = exc if isinstance(exc, CorruptObject) else None
@@ -132,7 +129,7 @@ class CacheDirectoryService(DirectoryService):
         except _WrongTree:
             raise
         except StoreError as exc:
-            if not self._goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
             damage = exc
         if order.missing == (root,):

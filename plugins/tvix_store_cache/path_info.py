@@ -54,16 +54,13 @@ class CachePathInfoService(PathInfoService):
     def capabilities(self) -> Capabilities:
         return capabilities_of(self.near.capabilities, self.far.capabilities, self.policy.write_to)
 
-    def _goes_far(self, failure: StoreError) -> bool:
-        return isinstance(failure, CorruptObject) or self.failures.may_pass(failure)
-
     async def get(self, digest: bytes) -> PathInfo | None:
         damage: StoreError | None = None
         try:
             if (found := await self.near.get(digest)) is not None:
                 return found
         except StoreError as exc:
-            if not self._goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
             damage = exc
         found = await self._fills.join(digest, lambda: self._fill(digest))
@@ -104,7 +101,7 @@ class CachePathInfoService(PathInfoService):
             if (found := await self.near.get_metadata(digest)) is not None:
                 return found
         except StoreError as exc:
-            if not self._goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
             damage = exc
         found = None
@@ -125,7 +122,7 @@ class CachePathInfoService(PathInfoService):
             if await self.near.get_metadata(digest) is not None:
                 return None
         except StoreError as exc:
-            if not self._goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
         if digest in self._absent or (stream := await self.far.open_nar(digest)) is None:
             return None
@@ -145,7 +142,7 @@ class CachePathInfoService(PathInfoService):
         try:
             found = list(await self.near.get_many(digests))
         except StoreError as exc:
-            if not self._goes_far(exc):
+            if not self.failures.goes_far(exc):
                 raise
             found = [None] * len(digests)
             damage = exc if isinstance(exc, CorruptObject) else None

@@ -93,6 +93,10 @@ class NearFailures:
             logger.warning("%s: the near side fails, going on without it: %s", self._name, failure)
         return True
 
+    def goes_far(self, failure: StoreError) -> bool:
+        """Whether far is asked after near failed like this: what is corrupt near is taken from there again."""
+        return isinstance(failure, CorruptObject) or self.may_pass(failure)
+
 
 def is_lost(damage: CorruptObject, asked: Collection[str], lacking: Collection[str]) -> bool:
     """Whether what was corrupt near may be one of those that nobody has any more, so that they are no misses.
