@@ -202,6 +202,7 @@ class ChaosMachine(RuleBasedStateMachine):
         """One leaf, with its blobs, directories and path infos."""
         self._tally.events["crash"] += 1
         self._history.append(f"crash of {self._leaf(leaf)}")
+        self.process.note_trouble()
         for faults in self.process.faults_of(self._leaf(leaf)):
             faults.crash()
 
@@ -218,6 +219,7 @@ class ChaosMachine(RuleBasedStateMachine):
         """One kind of one leaf begins to fail."""
         self._tally.events[trouble] += 1
         self._history.append(f"{self._leaf(leaf)} of kind {kind}: {trouble}")
+        self.process.note_trouble()
         faulty = list(self.process.faults_of(self._leaf(leaf)))
         faulty[kind % len(faulty)].rates = TROUBLES[trouble]
 
@@ -232,6 +234,7 @@ class ChaosMachine(RuleBasedStateMachine):
     def crash_while_writing(self, leaf: int, which: int, heals: bool) -> None:
         """A blob whose upload is under way when a leaf crashes."""
         self._tally.operations["crash while writing"] += 1
+        self.process.note_trouble()
         faulty = list(self.process.faults_of(self._leaf(leaf)))
 
         def crash() -> None:

@@ -116,9 +116,12 @@ class Process:
     def may_fail(self) -> bool:
         """Whether something fails on purpose, or did and that may not have been noticed."""
         if any(faults.is_crashed or faults.rates != FaultRates() for faults in self._faults.values()):
-            self._was_ill = self.chain.recovers_late
             return True
-        return self._was_ill
+        return self._was_ill and self.chain.recovers_late
+
+    def note_trouble(self) -> None:
+        """Something begins to fail on purpose, perhaps for one operation only."""
+        self._was_ill = True
 
     @property
     def may_hang(self) -> bool:
