@@ -1,4 +1,4 @@
-"""What a frontend is: one coroutine that serves the stores until it is cancelled."""
+"""What a frontend is: one coroutine that serves the stores until it is cancelled, or until nobody can come any more."""
 
 from __future__ import annotations
 
@@ -37,9 +37,19 @@ class Frontend(ABC):
     async def serve(self, ready: Callable[[str], None]) -> None:
         """Serve until cancelled, then finish what is under way, within a deadline of the frontend's own.
 
+        It may also end by itself, when what it served by has been taken away, as a filesystem is by ``umount``. The
+        program then ends as after a signal: the other frontends finish, too.
+
         Args:
             ready: Called once, with the address, as soon as clients can connect.
 
         Raises:
             Unavailable: The address cannot be had, or serving failed.
+        """
+
+    def abandon(self) -> None:  # noqa: B027 - most leave nothing behind
+        """Give back what would outlive the process, such as a mount; nothing, unless a frontend has such a thing.
+
+        Called when the process ends at once, because of a second signal: in the event loop's thread, just before it
+        does, at whatever point ``serve`` is. Must not wait.
         """

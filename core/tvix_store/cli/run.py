@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ from tvix_store.cli.workers import Starter, Worker, name_log_lines
 from tvix_store.composition import Composition
 from tvix_store.config import Kind
 from tvix_store.errors import ConfigError, Unavailable
+from tvix_store.frontend import Frontend, Services
 from tvix_store.listen import ListenAddress, bind_tcp
 from tvix_store.registry import Registry
 from tvix_store.resource import task_group
@@ -72,16 +73,21 @@ def _worker_command(frontend: str, config: Path) -> Sequence[str]:
 
 
 async def serve(
-    config: StoreConfig, registry: Registry, worker_command: Callable[[str], Sequence[str]] | None = None
+    config: StoreConfig,
+    registry: Registry,
+    worker_command: Callable[[str], Sequence[str]] | None = None,
+    open_services: Callable[[Composition], Awaitable[Services]] = Composition.services,
 ) -> None:
-    """Build everything, serve all frontends, and end when one fails or a signal comes.
+    """Build everything, serve all frontends, and end when one fails or ends by itself, or a signal comes.
 
-    SIGINT and SIGTERM let the frontends finish what is under way; a second signal ends the process at once.
+    SIGINT, SIGTERM and a frontend's end let the others finish what is under way; a second signal ends the process at
+    once.
 
     Args:
         config: What to build.
         registry: Where anonymous entries find their models.
         worker_command: Makes the command that starts one more process of a frontend; ``None``: there are none.
+        open_services: Builds what is served; raises what is fit for whoever chose the stores.
 
     Raises:
         ConfigError: There is no frontend, or the configuration cannot work.
@@ -92,7 +98,7 @@ async def serve(
     async with telemetry(config) as observe, Composition(config, registry, observe) as composition:
         check_workers(config, registry)
         workers = {} if worker_command is None else _workers(config, worker_command)
-        await composition.services()
+        await open_services(composition)
         frontends = await composition.frontends()
         waiting = {*frontends, *workers}
 
@@ -107,25 +113,47 @@ async def serve(
             logger.info("%s listens on %s", name, address)
             is_ready(name)
 
-        def stop(signal_name: str) -> None:
-            logger.info("%s: finishing what is under way; once more to end at once", signal_name)
+        def finish() -> None:
             _notify_systemd("STOPPING=1")
             for task in tasks:
-                task.cancel()
+                if not task.cancelling():  # cancelled once more, it would not finish
+                    task.cancel()
+
+        def stop(signal_name: str) -> None:
+            logger.info("%s: finishing what is under way; once more to end at once", signal_name)
+            finish()
 
         def end_at_once(number: int) -> None:
             for worker in workers.values():
                 worker.kill()
+            for name, frontend in frontends.items():
+                _abandon(name, frontend)
             os._exit(128 + number)
 
-        async with task_group() as group:
-            tasks = [group.create_task(frontend.serve(partial(listens, name))) for name, frontend in frontends.items()]
-            tasks += [
-                group.create_task(worker.keep_running(partial(is_ready, name))) for name, worker in workers.items()
-            ]
-            with _signals(stop, end_at_once):
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        async def serve_one(name: str, frontend: Frontend) -> None:
+            await frontend.serve(partial(listens, name))
+            task = asyncio.current_task()
+            assert task is not None
+            if not task.cancelling():
+                logger.info("%s has ended: finishing what is under way", name)
+                finish()
+
+        tasks: list[asyncio.Task[None]] = []
+        with _signals(stop, end_at_once):
+            async with task_group() as group:
+                tasks += [group.create_task(serve_one(name, frontend)) for name, frontend in frontends.items()]
+                tasks += [
+                    group.create_task(worker.keep_running(partial(is_ready, name))) for name, worker in workers.items()
+                ]
         logger.info("stopped")
+
+
+def _abandon(name: str, frontend: Frontend) -> None:
+    """What one frontend fails to give back does not keep the others, or the process's end."""
+    try:
+        frontend.abandon()
+    except Exception:
+        logger.exception("%s may have left something behind", name)
 
 
 def _workers(config: StoreConfig, command: Callable[[str], Sequence[str]]) -> Mapping[str, Worker]:
