@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 BENCH ?= $(sort $(wildcard tests/benchmarks/[a-z]*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench protos clean nix chromium
+.PHONY: help run test lint format bench protos clean nix chromium fuse
 
 help:  ## Show this.
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -19,7 +19,7 @@ help:  ## Show this.
 run: $(VENV)/.run  ## Start the store (CONFIG=FILE; without it, the embedded default).
 	@exec $(BIN)/tvix-store run $(CONFIG)
 
-test: $(VENV)/.dev nix chromium  ## Run the tests (PYTEST_ARGS=...).
+test: $(VENV)/.dev nix chromium fuse  ## Run the tests (PYTEST_ARGS=...).
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev  ## Check style, types, generated code and module lengths.
@@ -33,7 +33,7 @@ format: $(VENV)/.dev  ## Format the code and sort the imports.
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev nix  ## Run the benchmarks (BENCH=FILES for some of them).
+bench: $(VENV)/.dev nix fuse  ## Run the benchmarks (BENCH=FILES for some of them).
 	@for script in $(BENCH); do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 protos: $(VENV)/.dev  ## Regenerate core/tvix_store/proto from protos/.
@@ -52,6 +52,16 @@ nix:
 chromium:
 	@command -v chromium >/dev/null || .ci/system_package.sh chromium chromium || { \
 	  [ "$(CI)" != true ] && echo "Going on without chromium: tests that need it will be skipped." >&2; }
+
+# What pyfuse3 is built with, what mounts, and what reads extended attributes. Without these and a pyfuse3 in $(VENV) the
+# tests that mount are skipped, except in CI.
+fuse: $(VENV)/.dev
+	@header=`$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))'`/Python.h; \
+	{ { type cc pkg-config fusermount3 getfattr && pkg-config --exists fuse3 && [ -e "$$header" ]; } >/dev/null 2>&1 || \
+	  .ci/system_package.sh "what mounts the store" gcc libc6-dev pkg-config libfuse3-dev fuse3 attr \
+	    `[ -e "$$header" ] || $(BIN)/python -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])'`; } && \
+	$(MAKE) -s --no-print-directory $(VENV)/.fuse || { \
+	  [ "$(CI)" != true ] && echo "Going on without pyfuse3: tests that mount will be skipped." >&2; }
 
 $(VENV)/.created:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or later, or set PYTHON=" >&2; exit 1; }
@@ -74,3 +84,8 @@ $(VENV)/.dev: $(VENV)/.created pyproject.toml
 	@echo "Installing tvix-store and the development tools into $(VENV)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[testing]' --group dev
 	@touch $(VENV)/.run $@
+
+$(VENV)/.fuse: $(VENV)/.dev
+	@echo "Installing pyfuse3 into $(VENV)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuse]'
+	@touch $@

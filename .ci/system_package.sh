@@ -1,7 +1,8 @@
 #!/bin/sh
-# system_package.sh WHAT PACKAGE: install a Debian or Ubuntu package, as root or by sudo without a
+# system_package.sh WHAT PACKAGE...: install Debian or Ubuntu packages, as root or by sudo without a
 # password. Where that cannot be, say in one line what to install, and fail.
-what=$1 package=$2
+what=$1
+shift
 
 if [ "$(id -u)" = 0 ]; then
   as_root=
@@ -12,13 +13,14 @@ else
 fi
 
 install() {
-  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >&2
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
 }
 
 if [ "$as_root" != none ] && command -v apt-get >/dev/null; then
-  echo "Installing $package, for $what" >&2
+  echo "Installing $*, for $what" >&2
   # A fresh machine has no package lists yet, or old ones.
-  install 2>/dev/null || { $as_root apt-get update -qq >&2 && install; } && exit 0
+  install "$@" 2>/dev/null || { $as_root apt-get update -qq >&2 && install "$@"; } && exit 0
 fi
-echo "$what is missing: install the package $package (apt-get install $package, as root) and try again" >&2
+[ $# = 1 ] && packages="the package $1" || packages="the packages $*"
+echo "$what is missing: install $packages (apt-get install $*, as root) and try again" >&2
 exit 1

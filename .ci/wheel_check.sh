@@ -38,7 +38,7 @@ PYTHON
 store=venv/bin/tvix-store
 "$store" --version
 COLUMNS=250 "$store" plugins | tee plugins.txt
-for tag in memory fs sqlite grpc http keyfile-signing nix cache combined lru exists fallback mirror shard route \
+for tag in memory fs sqlite grpc http fuse keyfile-signing nix cache combined lru exists fallback mirror shard route \
   readonly verify singleflight limit retry timeout breaker observe fault; do
   grep -E "(^|[^[:alnum:]_])$tag([^[:alnum:]_]|$)" plugins.txt | grep -Eq '(^|[^[:alnum:]_])ok([^[:alnum:]_]|$)' ||
     fail "the plugin $tag is not listed as ok"
@@ -48,6 +48,14 @@ for kind in backend combinator frontend; do
   "$store" plugins new --kind "$kind" "probe-$kind" "$work/probe-$kind" >/dev/null
   [ -f "$work/probe-$kind/pyproject.toml" ] || fail "no templates of a $kind in the wheel"
 done
+
+# A mount needs more than the wheel brings: one line says what.
+printf '[%sservices.root]\ntype = "memory"\n' blob directory pathinfo >mount.toml
+printf '[frontends.mount]\ntype = "fuse"\nmount_point = "%s"\n' "$work" >>mount.toml
+"$store" config check mount.toml
+! timeout 60 "$store" run mount.toml 2>mount.log || fail "the store was mounted without pyfuse3"
+[ "$(grep -c "needs pyfuse3: pip install 'tvix-store\[fuse\]'" mount.log)" = 1 ] ||
+  { cat mount.log >&2; fail "it does not say that pyfuse3 is missing"; }
 
 mkdir -p tree/sub/empty state
 printf 'Hello World!' >tree/hello

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 
+# Before a test runs a command in this process, which hides what there is from the garbage collector (`cli/memory.py`):
+# hypothesis looks there for what its plugins register, and warns if it finds nothing.
+import hypothesis  # noqa: F401
 import pytest
 
 

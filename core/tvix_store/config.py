@@ -325,6 +325,9 @@ class PathInfoServiceConfig(EntryConfig, ABC):
 class FrontendConfig(EntryConfig, ABC):
     """An entry of ``[frontends]``."""
 
+    one_per_process: ClassVar[str | None] = None
+    """Why a process can have only one frontend of this type, such as ``one process can hold one mount``."""
+
     @property
     def shows_metrics(self) -> bool:
         """Whether somebody can read metrics there, so that the services are to be observed; no, unless a type says."""

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from tvix_store.address_check import same_address
 from tvix_store.capabilities import Capabilities
-from tvix_store.config import EntryConfig, Kind, Reference
+from tvix_store.config import EntryConfig, FrontendConfig, Kind, Reference
 from tvix_store.errors import ConfigError
 from tvix_store.presets import OPTIONS_TABLE, PRESET_KEY, expand_preset
 from tvix_store.registry import Registry, did_you_mean, problems
@@ -210,7 +210,7 @@ class StoreConfig:
 
         Raises:
             ConfigError: One leads nowhere, or to itself; then the whole path is shown. Or an entry cannot work over
-                what it refers to, or two frontends listen on one address.
+                what it refers to, or two frontends listen on one address or cannot be in one process.
         """
         with _hiding(self.references):
             return self._check(registry)
@@ -247,8 +247,18 @@ class StoreConfig:
         if (names := same_address(self.entries.get(Kind.FRONTEND, {}))) is not None:
             first, second = (EntryId(Kind.FRONTEND, name) for name in names)
             raise ConfigError(f"{self.source}: {second}: listen: {first} has that address; choose another one")
+        self._refuse_second_ones()
         ordered = {entry_id: entries[entry_id] for named, _ in self for entry_id in (named, *_anonymous(named, edges))}
         return Graph(ordered, edges, capabilities)
+
+    def _refuse_second_ones(self) -> None:
+        seen: set[str] = set()
+        for name, entry in self.entries.get(Kind.FRONTEND, {}).items():
+            if isinstance(entry, FrontendConfig) and (reason := entry.one_per_process) is not None:
+                entry_id = EntryId(Kind.FRONTEND, name)
+                if entry.type in seen:
+                    raise ConfigError(f"{self.source}: {entry_id}: {reason}: give {entry_id} a process of its own")
+                seen.add(entry.type)
 
     def unused(self, graph: Graph) -> Sequence[EntryId]:
         """The services with a name that neither a root nor a frontend needs."""
