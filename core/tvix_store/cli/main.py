@@ -24,6 +24,7 @@ _COMMANDS = {
     "import": "import_",
     "copy": "copy",
     "export": "export",
+    "mount": "mount",
     "ls": "ls",
     "cat": "cat",
     "nar": "nar",

@@ -50,6 +50,7 @@ def test_every_command_says_what_it_does(program: Program, monkeypatch: pytest.M
         "import",
         "key",
         "ls",
+        "mount",
         "nar",
         "plugins",
         "run",
