@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.toml"))
 OTHER = "metrics.toml"
 """What runs as the other store: it has both frontends."""
-PROXIES = ("preset-proxy.toml", "private-upstream.toml", "proxy.toml")
+PROXIES = ("mount.toml", "preset-proxy.toml", "private-upstream.toml", "proxy.toml")
 """They take nothing but what the other store has."""
 TREE: Tree = Dir(
     {
@@ -58,6 +58,15 @@ class Example(Server):
     def http_urls(self) -> list[str]:
         return [url for url in self.urls if url.startswith("http:")]
 
+    @property
+    def mounts(self) -> list[str]:
+        return [url for url in self.urls if url.startswith("/")]
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
+        for mount in self.mounts:  # if it was killed
+            subprocess.run(["umount", "--lazy", "--quiet", mount], check=False, capture_output=True)
+
     def ends_well(self) -> None:
         """And nothing was wrong from its start to its end."""
         assert self.stop() == 0
@@ -69,11 +78,11 @@ def placed(name: str, folder: Path, other: Example | None) -> Path:
     http = f"http://127.0.0.1:{free_port()}" if other is None else other.http_urls[0]
     grpc = f"127.0.0.1:{free_port()}" if other is None else other.grpc_urls[0].rpartition("/")[2]
     text = re.sub(r'listen = "[^"/]*"', 'listen = "127.0.0.1:0"', (EXAMPLES / name).read_text())
-    text = re.sub(r'"(/(?:disks|var/lib|etc|tmp)/)', rf'"{folder}\1', text).replace("store.example:8000", grpc)
+    text = re.sub(r'"(/(?:disks|var/lib|etc|tmp|srv)/)', rf'"{folder}\1', text).replace("store.example:8000", grpc)
     text = re.sub(r'"https://cache\.(nixos\.org|example)"', f'"{http}"', text)
     text = text.replace("https://ci:${CACHE_PASSWORD}@cache.example", http.replace("//", "//ci:${CACHE_PASSWORD}@"))
     assert not REFERS_TO_ANOTHER.search(re.sub(r"#.*", "", text))
-    for parent in ("tmp", "etc/tvix-store"):
+    for parent in ("tmp", "etc/tvix-store", "srv/store"):
         (folder / parent).mkdir(parents=True, exist_ok=True)
     (folder / "etc/tvix-store/credentials").write_text("ci:secret\n")
     (folder / "cache-url").write_text(f"{http}\n")
@@ -96,7 +105,7 @@ def imported(folder: Path, *store: object) -> StorePath:
     return StorePath.from_absolute(tvix_store("import", *store, source).strip())
 
 
-def assert_there(example: Example, path: StorePath) -> None:
+def assert_there(example: Example, path: StorePath, folder: Path) -> None:
     """All of it is read, through each of the frontends."""
     for url in example.grpc_urls:
         assert tvix_store("ls", "-R", "--store", url, path).split() == ["a", "a/b", "a/empty", "a/large", "link"]
@@ -108,6 +117,9 @@ def assert_there(example: Example, path: StorePath) -> None:
             nar_url = NarInfo.parse(narinfo.read()).url
         with urlopen(f"{url}/{nar_url}") as nar:
             assert nar.read() == encode(TREE)
+    for mount in example.mounts:
+        compare = ["diff", "-r", "--no-dereference", f"{mount}/{path}", str(folder / "tree")]
+        subprocess.run(compare, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,7 +136,7 @@ def test_what_is_put_there_can_be_read(name: str, folder: Path) -> None:
             taking = other if name in PROXIES else example
             assert taking is not None
             path = imported(folder, "--store", taking.grpc_urls[0])
-        assert_there(example, path)
+        assert_there(example, path, folder)
         for server in (example, other):
             if server is not None:
                 server.ends_well()
