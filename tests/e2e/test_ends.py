@@ -92,6 +92,14 @@ def test_who_ends_at_once_gives_back_what_would_stay(tmp_path: Path) -> None:
         assert [line for line in server.log if line.endswith("mount is abandoned")]
 
 
+def test_two_signals_at_the_same_moment_are_two(tmp_path: Path) -> None:
+    with started(tmp_path, KEPT + MOUNT) as server, ExitStack() as stack:
+        begun_downloads(server, stack)
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            os.kill(server.pid, number)
+        assert server.status() in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+
 def test_who_finishes_has_nothing_to_give_back(tmp_path: Path) -> None:
     with started(tmp_path, MOUNT) as server:
         assert server.stop() == 0

@@ -224,11 +224,15 @@ def _signals(first: Callable[[str], None], again: Callable[[int], None]) -> Iter
     """Call ``first`` with the name of the first SIGINT or SIGTERM, ``again`` with the number of each further one."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
+    is_again = False
 
     def received(signal_: signal.Signals) -> None:
-        for number in signals:
-            loop.add_signal_handler(number, again, number)
-        first(signal_.name)
+        nonlocal is_again
+        if is_again:
+            again(signal_)
+        else:
+            is_again = True
+            first(signal_.name)
 
     for signal_ in signals:
         loop.add_signal_handler(signal_, received, signal_)
