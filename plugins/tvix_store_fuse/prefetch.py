@@ -19,6 +19,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -244,7 +245,7 @@ class Prefetch(AsyncResource):
             self._n_in_vain = habits.n_in_vain = 0
         if habits.n_in_vain >= _MAX_IN_VAIN or self._n_in_vain >= _MAX_IN_VAIN_IN_ALL:
             if habits.n_missed >= max(_GROUP_FILES, len(nodes) * _MUCH_OF_A_DIRECTORY):
-                self._start(self._fetch_files(self._group(nodes, position)))
+                self._start(partial(self._fetch_files, self._group(nodes, position)))
             return
         walk = Walk(self._table, self._directories, self._entries, place, position + 1)
         reader = _Reader(walk, place.number, crosses=n_directories > 1)
@@ -282,10 +283,10 @@ class Prefetch(AsyncResource):
         reader.is_fetching = True
         reader.max_files = min(max(reader.max_files * _GROWTH, _FIRST_FILES), BATCH_COUNT)
         reader.max_bytes = min(max(reader.max_bytes * _GROWTH, _FIRST_BYTES), self._max_bytes)
-        self._start(self._fetch_next(reader))
+        self._start(partial(self._fetch_next, reader))
 
-    def _start(self, fetching: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(fetching)
+    def _start(self, fetch: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.get_running_loop().create_task(_quietly(fetch))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -299,26 +300,19 @@ class Prefetch(AsyncResource):
                 self._n_in_vain += 1
                 self._habits_of(reader.started_in).n_in_vain += 1
             await self._fetch_files(files)
-        except StoreError as exc:
-            logger.debug("nothing is fetched ahead: %s", exc)
         finally:
             reader.is_fetching = False
 
     async def _fetch_files(self, files: Sequence[FileNode]) -> None:
         """Fetch files, and push them where the kernel knows them."""
-        try:
-            await self._contents.fetch_small(files)
-            for node in files:
-                self._waiting[node.digest.raw] = None
-                self._push_soon(node)
-            while len(self._waiting) > _MAX_WAITING:
-                self._waiting.popitem(last=False)
-            if self._pushing is not None:
-                await asyncio.wait([self._pushing])
-        except StoreError as exc:
-            logger.debug("nothing is fetched ahead: %s", exc)  # whoever wants it will be told
-        except Exception:
-            logger.exception("fetching ahead failed")
+        await self._contents.fetch_small(files)
+        for node in files:
+            self._waiting[node.digest.raw] = None
+            self._push_soon(node)
+        while len(self._waiting) > _MAX_WAITING:
+            self._waiting.popitem(last=False)
+        if self._pushing is not None:
+            await asyncio.wait([self._pushing])
 
     def _set_signs(self, reader: _Reader, stretch: Stretch) -> Sequence[FileNode]:
         """Choose what shows that a reader is in the middle of a stretch; the files in it that are to be fetched.
@@ -390,6 +384,16 @@ class Prefetch(AsyncResource):
         tasks = [*self._tasks, *([] if self._pushing is None else [self._pushing])]  # a thread cannot be cancelled
         if tasks:
             await asyncio.wait(tasks)
+
+
+async def _quietly(fetch: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Fetch something that nobody has asked for: whoever asks for it will be told if it cannot be had."""
+    try:
+        await fetch()
+    except StoreError as exc:
+        logger.debug("nothing is fetched ahead: %s", exc)
+    except Exception:
+        logger.exception("fetching ahead failed")
 
 
 def _is_small_file(node: Node | None) -> bool:

@@ -19,6 +19,7 @@ from tvix_store.nodes import Directory, FileNode
 from tvix_store.path_info import PathInfo
 from tvix_store.testing.fixtures import store_path
 from tvix_store_fuse import prefetch
+from tvix_store_fuse.walk import Walk
 from vectors.nar import Dir, File, Link, Tree
 
 pytestmark = pytest.mark.anyio
@@ -391,7 +392,8 @@ async def test_a_directory_that_cannot_be_had_is_no_failure(caplog: pytest.LogCa
             if entry is below[1]:
                 machine.filesystem.directories._held.clear()
                 machine.store.counted.on_get = fail
-                machine.filesystem.directories._held.update(await held(machine, entry))
+                directory = await directory_of(machine, entry)
+                machine.filesystem.directories._held.put(directory.digest.raw, directory)
             assert await machine.read(files_in_it[0])
         assert not caplog.records
 
@@ -400,21 +402,24 @@ async def fail() -> None:
     raise StoreError("gone")
 
 
-async def held(machine: Machine, entry: EntryOut) -> dict[bytes, Directory]:
-    """The directory of an inode, as it is held."""
+async def directory_of(machine: Machine, entry: EntryOut) -> Directory:
+    """The directory of an inode."""
     machine.store.counted.on_get = None
     inode = machine.filesystem.inodes.get(entry.nodeid)
     assert inode is not None
     directory = await machine.services.directories.get(inode.node.digest)  # type: ignore[union-attr]
     machine.store.counted.on_get = fail
     assert directory is not None
-    return {directory.digest.raw: directory}
+    return directory
 
 
-async def test_a_bug_does_not_spoil_reading(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("broken", ["fetch_small", "take"])
+async def test_a_bug_does_not_spoil_reading(
+    broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     tree = files(20)
     async with running(tree=tree) as machine:
-        monkeypatch.setattr(machine.contents, "fetch_small", None)
+        monkeypatch.setattr(machine.contents if broken == "fetch_small" else Walk, broken, None)
         await machine.read_through(await machine.find("tree"), tree)
         assert "fetching ahead failed" in caplog.text
 
