@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 from tvix_store.errors import Unavailable
-from tvix_store.resource import AsyncResource
+from tvix_store.resource import AsyncResource, cancel_all
 
 __all__ = ["Flight", "Flights"]
 
@@ -94,7 +94,4 @@ class Flights(AsyncResource, Generic[K, T]):
     async def aclose(self) -> None:
         """Cancel what is under way, and wait until it has ended."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks))
+        await cancel_all(self._tasks)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from tvix_store.limits import CONCURRENCY
 
-__all__ = ["AsyncResource", "map_bounded", "task_group"]
+__all__ = ["AsyncResource", "cancel_all", "map_bounded", "task_group"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,6 +46,15 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from first.__cause__
+
+
+async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have ended, whatever they end with."""
+    ending = list(tasks)  # they may leave the set that they are in
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending)
 
 
 async def map_bounded(

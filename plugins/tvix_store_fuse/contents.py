@@ -16,7 +16,8 @@ from tvix_store.nodes import FileNode
 from tvix_store.resource import AsyncResource
 from tvix_store_fuse.asking import Asking, Wanted
 from tvix_store_fuse.layouts import MAX_CHUNK_BYTES, ChunkedLayout, Layout, UnsplitLayout
-from tvix_store_fuse.pieces import Key, Lru, Pieces
+from tvix_store_fuse.lru import Lru
+from tvix_store_fuse.pieces import Key, Pieces
 from tvix_store_fuse.read_ahead import ReadAhead
 from tvix_store_fuse.readers import Readers
 

@@ -12,6 +12,7 @@ from tvix_store.flights import Flights
 from tvix_store.nodes import Directory
 from tvix_store.resource import AsyncResource
 from tvix_store_fuse.in_time import each_in_time, in_time
+from tvix_store_fuse.lru import Lru
 
 __all__ = ["Directories"]
 
@@ -30,10 +31,8 @@ class Directories(AsyncResource):
 
     def __init__(self, service: DirectoryService, max_entries: int = 200_000, timeout_s: float = 60.0) -> None:
         self._service = service
-        self._max_entries = max_entries
         self._timeout_s = timeout_s
-        self._held: OrderedDict[bytes, Directory] = OrderedDict()
-        self._n_entries = 0
+        self._held: Lru[bytes, Directory] = Lru(max_entries)
         self._gets: Flights[bytes, Directory] = Flights()
         self._closures: Flights[bytes, None] = Flights()
         self._read_closures: OrderedDict[bytes, None] = OrderedDict()
@@ -45,14 +44,11 @@ class Directories(AsyncResource):
     @property
     def n_entries(self) -> int:
         """What counts towards ``max_entries``."""
-        return self._n_entries
+        return self._held.weight
 
     def at_hand(self, digest: B3Digest) -> Directory | None:
         """The directory, if it is held; it is the one used last then."""
-        directory = self._held.get(digest.raw)
-        if directory is not None:
-            self._held.move_to_end(digest.raw)
-        return directory
+        return self._held.get(digest.raw)
 
     async def get(self, digest: B3Digest) -> Directory:
         """The directory, from the service if it is not held; who asks at the same time shares the call.
@@ -106,17 +102,11 @@ class Directories(AsyncResource):
                 self._hold(directory.digest, directory)
                 n_directories += 1
                 n_entries += len(directory) + 1
-                if n_directories >= max_directories or n_entries >= self._max_entries // 2:
+                if n_directories >= max_directories or n_entries >= self._held.max_weight // 2:
                     return
 
     def _hold(self, digest: B3Digest, directory: Directory) -> None:
-        if digest.raw not in self._held:
-            self._n_entries += len(directory) + 1
-        self._held[digest.raw] = directory
-        self._held.move_to_end(digest.raw)
-        while self._n_entries > self._max_entries and len(self._held) > 1:
-            _, oldest = self._held.popitem(last=False)
-            self._n_entries -= len(oldest) + 1
+        self._held.put(digest.raw, directory, len(directory) + 1)
 
     async def aclose(self) -> None:
         """Cancel what is under way. Nothing is held any more."""
@@ -125,4 +115,3 @@ class Directories(AsyncResource):
         finally:
             await self._closures.aclose()
             self._held.clear()
-            self._n_entries = 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Iterable
 
 from tvix_store.digest import B3Digest
 from tvix_store.nodes import Directory, Node
 from tvix_store.path_info import PathInfo
+from tvix_store_fuse.lru import Lru
 
 __all__ = ["DirectoryListing", "Listing", "Listings", "RootListing"]
 
@@ -62,21 +62,16 @@ class Listings:
     """
 
     def __init__(self, capacity: int = 4) -> None:
-        self._capacity = capacity
-        self._held: OrderedDict[bytes, DirectoryListing] = OrderedDict()
+        self._held: Lru[bytes, DirectoryListing] = Lru(capacity)
 
     def at_hand(self, digest: B3Digest) -> DirectoryListing | None:
         """The listing, if it is held."""
-        listing = self._held.get(digest.raw)
-        if listing is not None:
-            self._held.move_to_end(digest.raw)
-        return listing
+        return self._held.get(digest.raw)
 
     def make(self, digest: B3Digest, directory: Directory) -> DirectoryListing:
         """The listing of a directory, which is held now."""
-        listing = self._held[digest.raw] = DirectoryListing(directory)
-        if len(self._held) > self._capacity:
-            self._held.popitem(last=False)
+        listing = DirectoryListing(directory)
+        self._held.put(digest.raw, listing)
         return listing
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from tvix_store.errors import StoreError, Unavailable
-from tvix_store.resource import AsyncResource
+from tvix_store.resource import AsyncResource, cancel_all
+from tvix_store_fuse.lru import Lru
 
-__all__ = ["ENTRY_BYTES", "Deliver", "Key", "Lru", "Outcome", "Pieces"]
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+__all__ = ["ENTRY_BYTES", "Deliver", "Key", "Outcome", "Pieces"]
 
 Key: TypeAlias = bytes | tuple[bytes, int, int]
 """The raw digest of a small blob or of a chunk; or, for a piece of a blob that is not split, the blob's raw digest,
@@ -28,49 +25,6 @@ ENTRY_BYTES = 256
 """What it takes to keep a piece, beside its bytes; else a cache full of tiny files would have no bound."""
 
 _CLOSED = "the filesystem was closed while it was read"
-
-
-class Lru(Generic[K, V]):
-    """Values by key. When they weigh too much, those not used for longest go; the last one put always stays.
-
-    Args:
-        max_weight: Of all together.
-    """
-
-    def __init__(self, max_weight: int) -> None:
-        self.max_weight = max_weight
-        self.weight = 0
-        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: K) -> V | None:
-        """The value, which counts as used; ``None`` if there is none."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        self._entries.move_to_end(key)
-        return entry[0]
-
-    def put(self, key: K, value: V, weight: int) -> None:
-        """Keep a value, in the place of another if there is one."""
-        self.drop(key)
-        self._entries[key] = (value, weight)
-        self.weight += weight
-        while self.weight > self.max_weight and len(self._entries) > 1:
-            self.weight -= self._entries.popitem(last=False)[1][1]
-
-    def drop(self, key: K) -> None:
-        """Forget a value, if there is one."""
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self.weight -= entry[1]
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._entries.clear()
-        self.weight = 0
 
 
 class Pieces(AsyncResource):
@@ -180,8 +134,5 @@ class Pieces(AsyncResource):
     async def aclose(self) -> None:
         """Cancel what is under way, and wait until it has ended."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks))
+        await cancel_all(self._tasks)
         self._cache.clear()

@@ -12,7 +12,7 @@ from inspect import iscoroutine
 from typing import Any
 
 from tvix_store.errors import Unavailable
-from tvix_store.resource import AsyncResource
+from tvix_store.resource import AsyncResource, cancel_all
 from tvix_store_fuse.messages import HEADER_IN, HEADER_OUT, UNIQUE_IN, Header, Opcode, Reply, error_reply, store_notice
 from tvix_store_fuse.protocol import MAX_REQUEST_BYTES, Protocol
 
@@ -176,8 +176,4 @@ class Session(AsyncResource):
         asyncio.get_running_loop().remove_reader(self._fd)
         self.ended.set()
         await asyncio.sleep(0)  # what has not begun would leave coroutines that were never awaited
-        tasks = list(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await cancel_all(self._under_way.values())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tvix_store.nodes import Directory, DirectoryNode, FileNode, Node
 from tvix_store_fuse.directories import Directories
 from tvix_store_fuse.inodes import ROOT, Inode, InodeTable
+from tvix_store_fuse.lru import Lru
 
 __all__ = ["Entries", "Stretch", "Walk"]
 
@@ -21,7 +21,7 @@ class Entries:
     """The nodes of directories by position, of some directories that were used lately."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[bytes, tuple[Sequence[Node], dict[bytes, int]]] = OrderedDict()
+        self._held: Lru[bytes, tuple[Sequence[Node], dict[bytes, int]]] = Lru(_HELD)
 
     def nodes(self, directory: Directory) -> Sequence[Node]:
         """The nodes in the order of their names."""
@@ -40,11 +40,8 @@ class Entries:
             for position, node in enumerate(nodes):
                 if isinstance(node, FileNode):
                     positions.setdefault(node.digest.raw, position)
-            held = self._held[key] = (nodes, positions)
-            if len(self._held) > _HELD:
-                self._held.popitem(last=False)
-        else:
-            self._held.move_to_end(key)
+            held = (nodes, positions)
+            self._held.put(key, held)
         return held
 
 
