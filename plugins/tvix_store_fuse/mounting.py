@@ -1,4 +1,4 @@
-"""Mounting and unmounting: through libfuse, as pyfuse3 has it, with one plain line for whatever is missing."""
+"""Mounting, through libfuse as pyfuse3 has it, and unmounting; with one plain line for whatever is missing."""
 
 from __future__ import annotations
 
